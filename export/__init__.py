@@ -1,0 +1,1 @@
+"""Fold batch norms exactly, and prove it."""

@@ -1,0 +1,83 @@
+"""The `flatfold` command: one subcommand a module, imported only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from flatfold import __version__
+from flatfold.contract.errors import FlatfoldError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# name: (module with add_arguments(parser) and run(args) -> exit code, one line of help, extra)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "train": ("training.commands.train", "train a classifier and write its checkpoint", "train"),
+    "evaluate": ("training.commands.evaluate", "measure a checkpoint or an .onnx file", "train"),
+    "export": ("export.commands.export", "checkpoint in, one folded .onnx file out", "export"),
+    "fold": ("export.commands.fold", "fold the batch norms of any .onnx file", "fold"),
+    "verify": ("export.commands.verify", "prove that two .onnx files compute the same", "fold"),
+    "inspect": ("export.commands.inspect", "show a model's card, layers and hash", "fold"),
+    "serve": ("service.commands.serve", "serve models over HTTP", ""),
+    "classify": ("service.commands.classify", "classify pictures without a server", ""),
+}
+
+
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser; only the chosen command's module is imported, so that help is fast."""
+    parser = argparse.ArgumentParser(
+        prog="flatfold", description="Train, fold and serve a small image classifier."
+    )
+    parser.add_argument("--version", action="version", version=f"flatfold {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, summary, extra) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
+        if name == chosen:
+            loaded = _load(name, module, extra)
+            loaded.add_arguments(command)
+            command.set_defaults(run=loaded.run)
+    return parser
+
+
+def _load(name: str, module: str, extra: str) -> argparse.Namespace:
+    try:
+        return importlib.import_module(module)  # type: ignore[return-value]
+    except ModuleNotFoundError as error:
+        raise _missing(name, extra, error) from error
+
+
+def _missing(name: str, extra: str, error: ModuleNotFoundError) -> FlatfoldError:
+    return FlatfoldError(
+        f"{name!r} needs the Python package {error.name!r}, which is not installed: "
+        f"pip install 'flatfold[{extra}]'"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 well, 1 failed, 2 wrong usage, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    try:
+        parsed = build_parser(chosen).parse_args(arguments)
+        return int(parsed.run(parsed))
+    except FlatfoldError as error:
+        print(f"flatfold: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        extra = COMMANDS[chosen][2] if chosen in COMMANDS else ""
+        if not extra:
+            raise
+        print(f"flatfold: error: {_missing(str(chosen), extra, error)}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

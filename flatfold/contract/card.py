@@ -1,0 +1,101 @@
+"""The model card: everything that an .onnx file says about itself, as one JSON text.
+
+It travels in the model's `metadata_props` under `CARD_KEY`. Training starts it, export completes
+it, service reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from flatfold.contract.errors import FlatfoldError
+
+CARD_KEY = "flatfold.card"
+SCHEMA = 1  # raised when an old reader could misread a new card
+
+# Names in the exported graph: images is uint8 (batch, height, width, 3), the outputs float32.
+INPUT_NAME = "images"
+LOGITS_NAME = "logits"
+PROBABILITIES_NAME = "probabilities"
+
+
+class CardError(FlatfoldError):
+    """The model's card is missing or is not one that this version reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a served classifier must say of itself.
+
+    Attributes:
+        name: short name, also the default model name of the service.
+        labels: class names, in the order of the logits.
+        height: picture height in pixels.
+        width: picture width in pixels.
+        architecture: the network's name.
+        precision: fp32, fp16 or int8.
+        temperature: divisor of the logits, already inside the graph.
+        mean: per-channel RGB mean on the 0..1 scale, already inside the graph.
+        std: per-channel RGB deviation on the 0..1 scale, already inside the graph.
+        accuracy: measured figures, e.g. {"test_top1": 0.94, "test_images": 10000}.
+        provenance: how it came to be: command, seed, epochs, versions, checkpoint hash.
+        proof: the parity check made before the file was written.
+        speed: measured images per second, with the hardware that gave them.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    height: int
+    width: int
+    architecture: str = ""
+    precision: str = "fp32"
+    temperature: float = 1.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    accuracy: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    proof: dict[str, Any] = field(default_factory=dict)
+    speed: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """Return the card as JSON with sorted keys, the same bytes for the same card."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """Read a card.
+
+        Raises:
+            CardError: not JSON, a newer schema, or a field missing or of the wrong type.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise CardError(f"the model's {CARD_KEY} metadata is not JSON: {error}") from error
+        if not isinstance(data, dict):
+            raise CardError(f"the model's {CARD_KEY} must be an object, got {type(data).__name__}")
+        schema = data.get("schema")
+        if schema != SCHEMA:
+            raise CardError(
+                f"the model's card has schema {schema!r}, this version reads {SCHEMA}; "
+                "export the model again or update flatfold"
+            )
+        known = {entry.name for entry in fields(cls)}
+        card = {key: value for key, value in data.items() if key in known}
+        for key, kind in _REQUIRED.items():
+            if not isinstance(card.get(key), kind) or isinstance(card.get(key), bool):
+                raise CardError(f"the model's card needs {key!r} as {kind.__name__}, got {card.get(key)!r}")
+        if not card["labels"] or not all(isinstance(label, str) for label in card["labels"]):
+            raise CardError("the model's card needs 'labels' as a list of at least one text")
+        if card["height"] < 1 or card["width"] < 1:
+            raise CardError(f"the model's card gives a size of {card['height']}x{card['width']}; both must be >= 1")
+        for key in ("labels", "mean", "std"):
+            if key in card:
+                card[key] = tuple(card[key])
+        return cls(**card)
+
+
+_REQUIRED: dict[str, type] = {"name": str, "labels": list, "height": int, "width": int}

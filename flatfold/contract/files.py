@@ -1,0 +1,54 @@
+"""Writing files so that a reader sees the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flatfold.contract.errors import FlatfoldError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`, and rename it onto `target` when the block ends well.
+
+    The file is flushed to disk before the rename, so that a crash leaves a whole file. When the
+    block raises, the temporary file is removed and `target` stays as it was.
+
+    Raises:
+        FlatfoldError: the folder does not exist or cannot be written.
+    """
+    target = Path(target)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise FlatfoldError(
+            f"cannot write {target}: {error.strerror}; give a path in a folder that exists and is writable"
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise FlatfoldError(f"cannot write {target}: {error.strerror or error}") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """Return the process's umask: the only portable way to read it is to set it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

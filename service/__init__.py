@@ -1,0 +1,1 @@
+"""Serve ONNX classifiers over HTTP with FastAPI and onnxruntime."""

@@ -1,0 +1,1 @@
+"""Subcommands of `flatfold` that live here, one a module."""

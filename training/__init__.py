@@ -1,0 +1,1 @@
+"""Train foldable Conv-BN-ReLU classifiers with PyTorch."""
