@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flatfold.contract.errors import FlatfoldError
+from training.download import download_archive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 FOLDER = "cifar-10-batches-bin"
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILES = ("test_batch.bin",)
@@ -80,6 +83,8 @@ def find_cifar10(data_dir: str | Path | None = None) -> Path | None:
 def load_cifar10(data_dir: str | Path | None = None, *, train: bool) -> Pictures:
     """Read CIFAR-10's 50,000 training or 10,000 test pictures.
 
+    Without a `data_dir`, data found nowhere is downloaded into the cache folder.
+
     Args:
         data_dir: where the files are; see `find_cifar10`.
         train: the training pictures, else the test pictures.
@@ -88,14 +93,18 @@ def load_cifar10(data_dir: str | Path | None = None, *, train: bool) -> Pictures
         The pictures in the files' order; images are uint8 (n, 32, 32, 3).
 
     Raises:
-        DataError: found nowhere, or a file is missing, truncated or not CIFAR-10.
+        DataError: not in `data_dir`, or a file is missing, truncated or not CIFAR-10.
+        DownloadError: the download failed.
     """
     folder = find_cifar10(data_dir)
-    if folder is None:
+    if folder is None and data_dir is not None:
         raise DataError(
-            f"no CIFAR-10 in {data_dir or cache_folder()}: expected the folder {FOLDER} "
-            f"with {TRAIN_FILES[0]} and its like; give its place with --data-dir or ${ENVIRONMENT}"
+            f"no CIFAR-10 in {data_dir}: expected {TRAIN_FILES[0]} and its like, there or in its "
+            f"folder {FOLDER}; without --data-dir it is downloaded to {cache_folder()}"
         )
+    if folder is None:
+        files = (NAMES_FILE, *TRAIN_FILES, *TEST_FILES)
+        folder = download_archive(ARCHIVE_URL, ARCHIVE_MD5, files, cache_folder() / FOLDER)
     names = read_names(folder / NAMES_FILE)
     files = TRAIN_FILES if train else TEST_FILES
     images = np.empty((len(files) * RECORDS, SIDE, SIDE, CHANNELS), np.uint8)
