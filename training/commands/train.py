@@ -1,0 +1,46 @@
+"""`flatfold train`: a recipe and a folder of pictures in, a checkpoint out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `flatfold train`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("runs/latest"),
+        help="folder of the run: checkpoint, state, log, picture",
+    )
+    parser.add_argument(
+        "--preset", default="standard", help="fast, standard or best (default: standard)"
+    )
+    parser.add_argument(
+        "--data-dir", help="CIFAR-10 in its binary layout; else $FLATFOLD_DATA_DIR, else the cache"
+    )
+    parser.add_argument("--epochs", type=int, help="instead of the preset's")
+    parser.add_argument("--batch-size", type=int, help="instead of the preset's")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="everything random follows from it (default: 0)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16"),
+        help="of the arithmetic while training",
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last finished epoch in --output"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and write `model.safetensors` into the output folder."""
+    from training.session import run_session  # noqa: PLC0415 (torch, only when training)
+
+    return run_session(args)

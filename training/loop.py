@@ -1,0 +1,233 @@
+"""The training loop: one epoch after the other, each ending in a state that can be resumed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from flatfold.contract.errors import FlatfoldError
+from training import state
+from training.augment import augment, cutout, normalise
+from training.lookahead import EVERY, Lookahead
+from training.network import FlatNet, initialise, whiten
+from training.optimisers import build_optimisers, set_learning_rates, set_whitening_bias
+from training.selection import Proxy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.recipe import Recipe
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's training pictures
+WHITENING_PICTURES = 5000
+
+
+class TrainingError(FlatfoldError):
+    """Training cannot go on; the last epoch's state is kept."""
+
+
+class Observer(Protocol):
+    """Who is told how the run goes."""
+
+    def batch(self, epoch: int, step: int, loss: float, accuracy: float) -> None:
+        """Hear of one step: the mean loss and the share of right answers in its batch."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Hear of one epoch: its number, seconds, training and held-out loss and accuracy."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures and labels as tensors: uint8 (n, h, w, 3) and int64 (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Trainer:
+    """One run of a recipe on given pictures.
+
+    Everything random comes from generators seeded by (seed, epoch) on the CPU, so that a run that
+    was broken off and resumed at an epoch's end does the same as an unbroken one.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        train: Split,
+        holdout: Split,
+        *,
+        seed: int,
+        device: torch.device,
+        autocast: torch.autocast,
+    ) -> None:
+        if len(train) < recipe.batch_size:
+            raise TrainingError(
+                f"{len(train)} training pictures do not fill one batch of {recipe.batch_size}; "
+                "give more pictures or a smaller --batch-size"
+            )
+        self.recipe, self.seed, self.device, self.autocast = recipe, seed, device, autocast
+        self.train_set = Split(train.images.to(device), train.labels.to(device))
+        self.holdout = Split(holdout.images.to(device), holdout.labels.to(device))
+        self.steps_per_epoch = len(train) // recipe.batch_size
+        self.history: list[dict[str, Any]] = []
+        self.next_epoch = 0
+        generator = torch.Generator().manual_seed(seed)
+        sample = normalise(self.train_set.images[:WHITENING_PICTURES], MEAN, STD)
+        self.network = FlatNet(recipe.network)
+        initialise(self.network, generator)
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        whiten(self.network, sample)
+        self.optimisers = build_optimisers(self.network, recipe)
+        self.lookahead = Lookahead(self.network) if recipe.lookahead else None
+        self.proxy = Proxy(recipe, sample, generator) if recipe.hardest < 1 else None
+        # Alternating flip (airbench): each picture starts mirrored or not, and turns every epoch.
+        self.flipped = (torch.rand(len(train), generator=generator) < 0.5).to(device)
+
+    def run(self, state_path: Path, observer: Observer) -> FlatNet:
+        """Train the epochs that are left, saving the state after each; return the network.
+
+        Raises:
+            TrainingError: the loss became NaN or infinite.
+        """
+        for epoch in range(self.next_epoch, self.recipe.epochs):
+            started = time.perf_counter()
+            loss, accuracy = self._epoch(epoch, observer)
+            if self.lookahead is not None and epoch + 1 == self.recipe.epochs:
+                self.lookahead.finish()
+            seconds = time.perf_counter() - started
+            held_loss, held_accuracy = score(self.logits(self.holdout.images), self.holdout.labels)
+            record = {
+                "epoch": epoch + 1,
+                "epochs": self.recipe.epochs,
+                "seconds": round(seconds, 3),
+                "images_per_second": round(
+                    self.steps_per_epoch * self.recipe.batch_size / seconds, 1
+                ),
+                "train_loss": loss,
+                "train_accuracy": accuracy,
+                "holdout_loss": held_loss,
+                "holdout_accuracy": held_accuracy,
+            }
+            self.history.append(record)
+            self.next_epoch = epoch + 1
+            state.save(state_path, self._parts(), self.progress())
+            observer.epoch(record)
+        return self.network
+
+    def resume(self, state_path: Path) -> None:
+        """Go on from a state saved by a run of the same recipe and seed.
+
+        Raises:
+            CheckpointError: the file is not a state, or one of another network.
+            TrainingError: it belongs to another recipe or seed.
+        """
+        saved = state.read_progress(state_path)
+        mine = self.progress()
+        for key in ("recipe", "seed", "pictures"):
+            if saved[key] != mine[key]:
+                raise TrainingError(
+                    f"{state_path} belongs to a run with {key} {saved[key]}, this one has {mine[key]}; "
+                    "give the same settings or another --output"
+                )
+        state.restore(state_path, self._parts())
+        self.history = saved["history"]
+        self.next_epoch = saved["next_epoch"]
+
+    def progress(self) -> dict[str, Any]:
+        """Return where the run stands, in JSON types."""
+        return {
+            "recipe": state.plain(self.recipe.to_dict()),
+            "seed": self.seed,
+            "pictures": len(self.train_set),
+            "next_epoch": self.next_epoch,
+            "history": self.history,
+        }
+
+    def _parts(self) -> state.Parts:
+        modules: dict[str, torch.nn.Module] = {"network": self.network}
+        optimisers = {f"optimiser{i}": optimiser for i, optimiser in enumerate(self.optimisers)}
+        if self.proxy is not None:
+            modules["proxy"] = self.proxy.network
+            optimisers |= {f"proxy_optimiser{i}": o for i, o in enumerate(self.proxy.optimisers)}
+        return state.Parts(modules, optimisers, self.lookahead)
+
+    def _epoch(self, epoch: int, observer: Observer) -> tuple[float, float]:
+        """Train one epoch; return the mean loss and accuracy on what was learnt from."""
+        generator = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + epoch)
+        order = torch.randperm(len(self.train_set), generator=generator).to(self.device)
+        self.network.train()
+        set_whitening_bias(self.network, self.recipe, epoch)
+        losses, rights, seen = 0.0, 0, 0
+        for index in range(self.steps_per_epoch):
+            step = epoch * self.steps_per_epoch + index
+            picked = order[index * self.recipe.batch_size : (index + 1) * self.recipe.batch_size]
+            images, labels = self._batch(picked, epoch, generator)
+            if self.proxy is not None:
+                hard = self.proxy.hardest(
+                    images, labels, step, self.steps_per_epoch, autocast=self.autocast
+                )
+                images, labels = images[hard], labels[hard]
+            loss, right = self._step(images, labels, step)
+            losses, rights, seen = losses + loss, rights + right, seen + len(labels)
+            observer.batch(epoch, index, loss / len(labels), right / len(labels))
+        return losses / seen, rights / seen
+
+    def _batch(
+        self, picked: Tensor, epoch: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        flipped = self.flipped[picked] ^ bool(epoch % 2)
+        images = augment(
+            self.train_set.images[picked], flipped, generator, translate=self.recipe.translate
+        )
+        images = cutout(normalise(images, MEAN, STD), generator, size=self.recipe.cutout)
+        return images, self.train_set.labels[picked]
+
+    def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[float, int]:
+        """Learn from one batch; return its summed loss and the number of right answers."""
+        with self.autocast:
+            logits = self.network(images)
+        loss = functional.cross_entropy(
+            logits.float(), labels, label_smoothing=self.recipe.label_smoothing, reduction="sum"
+        )
+        total = loss.item()
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {total} in epoch {step // self.steps_per_epoch + 1}; the state before "
+                "that epoch is kept: lower the learning rate, or look for broken pictures"
+            )
+        loss.backward()
+        set_learning_rates(self.optimisers, self.recipe, step, self.steps_per_epoch)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        if self.lookahead is not None and (step + 1) % EVERY == 0:
+            self.lookahead.pull((step + 1) / (self.recipe.epochs * self.steps_per_epoch))
+        return total, int((logits.argmax(1) == labels).sum())
+
+    def logits(self, images: Tensor, batch_size: int = 1000) -> Tensor:
+        """Return float32 logits (n, classes) of uint8 pictures (n, h, w, 3), in eval mode."""
+        self.network.eval()
+        with torch.inference_mode(), self.autocast:
+            return torch.cat(
+                [
+                    self.network(normalise(part, MEAN, STD)).float()
+                    for part in images.split(batch_size)
+                ]
+            )
+
+
+def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return the mean cross-entropy and the accuracy of `logits` (n, classes); 0 and 0 for n = 0."""
+    if len(labels) == 0:
+        return 0.0, 0.0
+    loss = functional.cross_entropy(logits, labels).item()
+    return loss, (logits.argmax(1) == labels).float().mean().item()

@@ -1,0 +1,61 @@
+"""Which parameter learns how: the optimisers and learning-rate schedule of a recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from training.muon import Muon
+
+if TYPE_CHECKING:
+    from training.network import FlatNet
+    from training.recipe import Recipe
+
+
+def build_optimisers(network: FlatNet, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Return the optimisers of `network`; the first group of the first is the whitening bias."""
+    biases = [norm.bias for block in network.blocks for norm in block.norms]
+    filters = [conv.weight for block in network.blocks for conv in block.convs]
+
+    def group(params: list[torch.nn.Parameter], lr: float) -> dict[str, object]:
+        # Torch multiplies the decay by the learning rate; dividing here decouples the two.
+        return {"params": params, "lr": lr, "weight_decay": recipe.weight_decay / lr}
+
+    groups = [
+        group([network.whiten.bias], recipe.bias_lr),
+        group(biases, recipe.bias_lr),
+        group([network.head.weight], recipe.head_lr),
+    ]
+    if recipe.filters == "sgd":
+        groups.append(group(filters, recipe.filter_lr))
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.SGD(groups, lr=0, momentum=recipe.momentum, nesterov=True)
+    ]
+    if recipe.filters == "muon":
+        optimisers.append(Muon(filters, lr=recipe.filter_lr, momentum=recipe.filter_momentum))
+    for optimiser in optimisers:
+        for entry in optimiser.param_groups:
+            entry["initial_lr"] = entry["lr"]
+    return optimisers
+
+
+def set_learning_rates(
+    optimisers: list[torch.optim.Optimizer], recipe: Recipe, step: int, steps_per_epoch: int
+) -> None:
+    """Set every group's learning rate for `step`: warm up linearly, then down to zero linearly."""
+    total = recipe.epochs * steps_per_epoch
+    warm = int(recipe.warmup * total)
+    factor = 0.2 + 0.8 * step / warm if step < warm else (total - step) / (total - warm)
+    whitening = max(0.0, 1 - step / max(1, recipe.whiten_bias_epochs * steps_per_epoch))
+    for number, optimiser in enumerate(optimisers):
+        for index, entry in enumerate(optimiser.param_groups):
+            is_whitening = number == 0 and index == 0
+            entry["lr"] = entry["initial_lr"] * (whitening if is_whitening else factor)
+
+
+def set_whitening_bias(network: FlatNet, recipe: Recipe, epoch: int) -> None:
+    """Freeze the whitening bias once its epochs are over, momentum and decay included."""
+    network.whiten.bias.requires_grad_(epoch < recipe.whiten_bias_epochs)
+    if epoch >= recipe.whiten_bias_epochs:
+        network.whiten.bias.grad = None

@@ -1,0 +1,126 @@
+"""Every hyper-parameter of training, and the presets that fit a budget."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from flatfold.contract.errors import UsageError
+from training.network import NetworkConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained.
+
+    Learning rates are for the loss summed over the batch. `weight_decay` is decoupled: the share
+    by which one step at full learning rate shrinks a weight.
+
+    Attributes:
+        preset: the name it goes by.
+        network: the network's shape.
+        epochs: passes over the training pictures.
+        batch_size: pictures drawn a step.
+        hardest: share of each batch that the network learns from, the hardest by the judgement
+            of a small proxy network; 1 turns the selection off.
+        filters: "muon" or "sgd", the optimiser of the convolutions.
+        filter_lr: learning rate of the convolutions.
+        filter_momentum: momentum of the convolutions.
+        head_lr: learning rate of the last layer.
+        bias_lr: learning rate of the batch norms' shifts and the whitening bias.
+        momentum: momentum of everything but Muon's filters.
+        weight_decay: decoupled weight decay a step.
+        warmup: share of the steps in which the learning rate climbs from a fifth to the whole.
+        whiten_bias_epochs: epochs after which the whitening layer's bias is frozen.
+        label_smoothing: weight of the uniform distribution in the targets.
+        translate: largest random shift in pixels.
+        cutout: side of the square that is blanked, in pixels; 0 for none.
+        lookahead: average the weights with a slow copy every five steps.
+        holdout: training pictures kept aside for the temperature and the learning curve.
+    """
+
+    preset: str
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    epochs: int
+    batch_size: int
+    hardest: float = 1.0
+    filters: str = "muon"
+    filter_lr: float
+    filter_momentum: float
+    head_lr: float
+    bias_lr: float
+    momentum: float = 0.85
+    weight_decay: float
+    warmup: float = 0.0
+    whiten_bias_epochs: int = 3
+    label_smoothing: float = 0.2
+    translate: int = 2
+    cutout: int = 0
+    lookahead: bool = False
+    holdout: int = 5000
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read what `to_dict` wrote."""
+        return cls(**{**data, "network": NetworkConfig.from_dict(data["network"])})
+
+
+# The constants of airbench94_muon (batch 2000, 8 epochs there); ours uses ReLU and bfloat16.
+_MUON = Recipe(
+    preset="fast",
+    network=NetworkConfig(widths=(64, 256, 256), depths=(2, 2, 2), logit_scale=1 / 256),
+    epochs=5,
+    batch_size=2000,
+    filter_lr=0.24,
+    filter_momentum=0.6,
+    head_lr=0.67,
+    bias_lr=0.053,
+    weight_decay=4e-3,
+)
+
+# airbench96's: lr 9 and decay 0.012 per 1024 pictures, divided by the 1 + 1 / (1 - momentum) by
+# which Nesterov momentum multiplies a steady gradient; biases learn 64 times as fast.
+_NESTEROV = 1024 * (1 + 1 / (1 - 0.85))
+_SGD_LR = 9.0 / _NESTEROV
+
+PRESETS: dict[str, Recipe] = {
+    "fast": _MUON,
+    "standard": replace(_MUON, preset="standard", epochs=14),
+    "best": Recipe(
+        preset="best",
+        network=NetworkConfig(
+            widths=(64, 256, 384), depths=(3, 3, 3), logit_scale=1 / 9, bn_momentum=0.1
+        ),
+        epochs=50,
+        batch_size=1024,
+        hardest=0.5,
+        filters="sgd",
+        filter_lr=_SGD_LR,
+        filter_momentum=0.85,
+        head_lr=_SGD_LR,
+        bias_lr=64 * _SGD_LR,
+        weight_decay=0.012 * 1024 / _NESTEROV,
+        warmup=0.1,
+        translate=4,
+        cutout=12,
+        lookahead=True,
+    ),
+}
+
+
+def preset(name: str) -> Recipe:
+    """Return the preset called `name`.
+
+    Raises:
+        UsageError: there is no such preset; the message lists them.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,74 @@
+"""Learning from the hardest pictures of each batch, chosen by a small proxy network.
+
+From airbench96_faster (Jordan 2024): a network of a few per cent of the cost sees every batch and
+picks the pictures with the largest loss; the big one spends its time on those alone. Here the
+proxy is trained in the same loop, so that a run can be resumed at any epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from training.network import FlatNet, initialise, whiten
+from training.optimisers import build_optimisers, set_learning_rates
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.recipe import Recipe
+
+LEARN_EVERY = 4  # the proxy needs few updates; on the other batches it only looks
+_WIDTHS, _DEPTHS = (32, 64, 64), (2, 2, 2)
+
+
+class Proxy:
+    """The small network and its optimiser."""
+
+    def __init__(self, recipe: Recipe, sample: Tensor, generator: torch.Generator) -> None:
+        shape = replace(recipe.network, widths=_WIDTHS, depths=_DEPTHS)
+        self.recipe = replace(recipe, network=shape, whiten_bias_epochs=0)
+        self.network = FlatNet(shape).to(sample.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        initialise(self.network, generator)
+        whiten(self.network, sample)
+        self.network.whiten.bias.requires_grad_(False)
+        self.optimisers = build_optimisers(self.network, self.recipe)
+
+    def hardest(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        step: int,
+        steps_per_epoch: int,
+        *,
+        autocast: torch.autocast,
+    ) -> Tensor:
+        """Return the indices (k,) of the k hardest pictures, and learn from them now and then.
+
+        Args:
+            images: float (n, 3, h, w), normalised and augmented.
+            labels: int64 (n,).
+            step: number of this step in the whole run.
+            steps_per_epoch: steps in an epoch.
+            autocast: the precision to compute in.
+        """
+        learn = step % LEARN_EVERY == 0
+        self.network.train()
+        with torch.set_grad_enabled(learn), autocast:
+            logits = self.network(images)
+        losses = functional.cross_entropy(
+            logits.float(), labels, label_smoothing=self.recipe.label_smoothing, reduction="none"
+        )
+        chosen = losses.detach().argsort(descending=True)[
+            : round(self.recipe.hardest * len(labels))
+        ]
+        if learn:
+            losses[chosen].sum().backward()
+            set_learning_rates(self.optimisers, self.recipe, step, steps_per_epoch)
+            for optimiser in self.optimisers:
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+        return chosen.sort().values
