@@ -1,0 +1,33 @@
+"""The pictures that --data-dir and --image-size stand for: CIFAR-10 or your own class folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flatfold.contract.errors import UsageError
+from training.data import SIDE, Pictures, find_cifar10, load_cifar10
+from training.folders import has_class_folders, load_folders
+
+
+def load_datasets(
+    data_dir: str | Path | None = None, *, size: int | None = None
+) -> tuple[Pictures, Pictures]:
+    """Return training and test pictures.
+
+    Args:
+        data_dir: CIFAR-10's folder, or a folder of class folders; CIFAR-10 is looked for (and
+            downloaded) as `load_cifar10` says when it is None.
+        size: height and width of the pictures in pixels, 32 by default.
+
+    Raises:
+        UsageError: CIFAR-10 was asked for at another size than its own, or a size too small.
+        DataError: nothing usable was found.
+    """
+    if size is not None and size < 8:
+        raise UsageError(f"--image-size {size} is too small; expected at least 8 pixels")
+    folder = Path(data_dir) if data_dir is not None else None
+    if folder is not None and find_cifar10(folder) is None and has_class_folders(folder):
+        return load_folders(folder, size or SIDE)
+    if size not in (None, SIDE):
+        raise UsageError(f"--image-size {size}: CIFAR-10's pictures are {SIDE}x{SIDE}")
+    return load_cifar10(data_dir, train=True), load_cifar10(data_dir, train=False)
