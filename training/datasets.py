@@ -8,6 +8,8 @@ from flatfold.contract.errors import UsageError
 from training.data import SIDE, Pictures, find_cifar10, load_cifar10
 from training.folders import has_class_folders, load_folders
 
+SMALLEST = 8  # pixels: three halvings must leave one
+
 
 def load_datasets(
     data_dir: str | Path | None = None, *, size: int | None = None
@@ -23,11 +25,33 @@ def load_datasets(
         UsageError: CIFAR-10 was asked for at another size than its own, or a size too small.
         DataError: nothing usable was found.
     """
-    if size is not None and size < 8:
-        raise UsageError(f"--image-size {size} is too small; expected at least 8 pixels")
-    folder = Path(data_dir) if data_dir is not None else None
-    if folder is not None and find_cifar10(folder) is None and has_class_folders(folder):
+    folder = _class_folders(data_dir, size)
+    if folder is not None:
         return load_folders(folder, size or SIDE)
-    if size not in (None, SIDE):
-        raise UsageError(f"--image-size {size}: CIFAR-10's pictures are {SIDE}x{SIDE}")
     return load_cifar10(data_dir, train=True), load_cifar10(data_dir, train=False)
+
+
+def load_test(data_dir: str | Path | None = None, *, size: int | None = None) -> Pictures:
+    """Return the test pictures alone; see `load_datasets`."""
+    folder = _class_folders(data_dir, size)
+    if folder is not None:
+        return load_folders(folder, size or SIDE)[1]
+    return load_cifar10(data_dir, train=False)
+
+
+def _class_folders(data_dir: str | Path | None, size: int | None) -> Path | None:
+    """Return the folder of class folders, or None where the data is CIFAR-10."""
+    if size is not None and size < SMALLEST:
+        raise UsageError(f"--image-size {size} is too small; expected at least {SMALLEST} pixels")
+    if (
+        data_dir is not None
+        and find_cifar10(data_dir) is None
+        and has_class_folders(Path(data_dir))
+    ):
+        return Path(data_dir)
+    if size not in (None, SIDE):
+        raise UsageError(
+            f"--image-size {size}: CIFAR-10's pictures are {SIDE}x{SIDE}; another size needs "
+            "--data-dir with class folders of pictures"
+        )
+    return None

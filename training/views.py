@@ -2,7 +2,7 @@
 
 The views and weights are those that the CIFAR-10 speed records are measured with ("multi-crop
 evaluation" in airbench's paper, https://arxiv.org/abs/2404.00498): half the weight on the picture
-and its mirror image, half on two translations by a pixel, up-left and down-right, each mirrored too.
+and its mirror image, half on translations by a pixel, up-left and down-right, each mirrored too.
 """
 
 from __future__ import annotations

@@ -4,28 +4,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from flatfold.contract.errors import UsageError
 from tests.training.cifar_files import write_cifar10
+from tests.training.class_folders import paint
 from training.data import DataError
 from training.datasets import load_datasets
 from training.folders import load_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-COLOURS = {"blue sky": (0, 0, 255), "grass": (0, 255, 0), "rose": (255, 0, 0)}
-
-
-def paint(folder: Path, counts: dict[str, int]) -> Path:
-    """Write PNG pictures of one colour a class; the green channel tells their number."""
-    for name, count in counts.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            red, _, blue = COLOURS[name]
-            Image.new("RGB", (40, 30), (red, number, blue)).save(folder / name / f"{number}.png")
-    return folder
 
 
 def test_names_come_from_the_folders_and_a_fifth_is_held_out(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flatfold.contract.card import Card
+from training.data import DataError, Pictures
+from training.evaluate import evaluate
+from training.metrics import softmax
+from training.predictor import Predictor
+
+CARD = Card(name="colours", labels=("blue", "green", "red"), height=4, width=4)
+
+
+def by_colour(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each channel is the logit of its colour."""
+    logits = images.reshape(len(images), -1, 3).mean(1)[:, ::-1] / 64
+    return logits, softmax(logits)
+
+
+def colours(*names: str, known: tuple[str, ...] = CARD.labels) -> Pictures:
+    images = np.zeros((len(names), 4, 4, 3), np.uint8)
+    for image, name in zip(images, names, strict=True):
+        image[..., ("red", "green", "blue").index(name)] = 255
+    labels = np.array([known.index(name) for name in names], np.int64)
+    return Pictures(images, labels, known)
+
+
+def test_every_figure_of_a_small_set() -> None:
+    pictures = colours("red", "red", "blue", "blue")
+    pictures.images[0] = pictures.images[2]  # a red one that looks blue
+    measured = evaluate(Predictor(CARD, by_colour), pictures)
+    assert measured.images == 4
+    assert measured.accuracy == measured.accuracy_tta == 0.75
+    assert measured.per_class == {"blue": 1.0, "green": None, "red": 0.5}
+    assert measured.confusion == [[2, 0, 0], [0, 0, 0], [1, 0, 1]]
+    confidence = float(softmax(np.array([[255 / 64, 0, 0]])).max())
+    assert measured.ece == pytest.approx(confidence - 0.75)
+
+
+def test_batches_change_nothing_and_are_counted() -> None:
+    pictures = colours(*["red", "green", "blue"] * 5)
+    counted: list[int] = []
+    whole = evaluate(Predictor(CARD, by_colour), pictures)
+    parts = evaluate(Predictor(CARD, by_colour), pictures, batch_size=4, progress=counted.append)
+    assert parts == whole
+    assert counted == [4, 4, 4, 3]
+
+
+def test_without_tta_each_picture_is_seen_once() -> None:
+    seen = 0
+
+    def counting(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal seen
+        seen += len(images)
+        return by_colour(images)
+
+    measured = evaluate(Predictor(CARD, counting), colours("red", "blue"), tta=False)
+    assert measured.accuracy_tta is None
+    assert seen == 2
+
+
+def test_the_pictures_may_name_their_classes_in_another_order() -> None:
+    measured = evaluate(
+        Predictor(CARD, by_colour), colours("red", "blue", "red", known=("red", "blue"))
+    )
+    assert measured.accuracy == 1.0
+    assert measured.confusion == [[1, 0, 0], [0, 0, 0], [0, 0, 2]]
+
+
+def test_classes_that_the_model_does_not_know() -> None:
+    pictures = Pictures(colours("red").images, np.array([0]), ("scarlet",))
+    with pytest.raises(DataError, match="does not know the classes scarlet"):
+        evaluate(Predictor(CARD, by_colour), pictures)
+
+
+def test_pictures_of_another_size_or_none() -> None:
+    names = ("red",)
+    wide = Pictures(np.zeros((1, 4, 5, 3), np.uint8), np.array([0]), names)
+    with pytest.raises(DataError, match="are 4x5, the model reads 4x4"):
+        evaluate(Predictor(CARD, by_colour), wide)
+    none = Pictures(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, np.int64), names)
+    with pytest.raises(DataError, match="no pictures"):
+        evaluate(Predictor(CARD, by_colour), none)

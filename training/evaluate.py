@@ -1,0 +1,133 @@
+"""Measuring a model on labelled pictures, and the figures as one plain record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.data import DataError, Pictures
+from training.metrics import accuracy, calibration, confusion_matrix, log_loss, per_class_accuracy
+from training.views import average_logits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from training.predictor import Predictor
+
+    Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured; every figure but `accuracy_tta` is of the single, unchanged view.
+
+    Attributes:
+        images: number of pictures.
+        accuracy: share of pictures classified right.
+        accuracy_tta: the same with test-time augmentation (`views.py`); None where not asked for.
+        log_loss: mean negative log likelihood in nats, of the calibrated probabilities.
+        ece: expected calibration error, 15 bins, of the calibrated probabilities.
+        per_class: accuracy of each label; None for one without a picture.
+        confusion: counts, rows true, columns predicted, in the order of `labels`.
+        labels: the model's class names.
+    """
+
+    images: int
+    accuracy: float
+    accuracy_tta: float | None
+    log_loss: float
+    ece: float
+    per_class: dict[str, float | None]
+    confusion: list[list[int]]
+    labels: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return asdict(self)
+
+
+def evaluate(
+    predictor: Predictor,
+    pictures: Pictures,
+    *,
+    batch_size: int = 500,
+    tta: bool = True,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Evaluation:
+    """Measure `predictor` on `pictures`.
+
+    Args:
+        predictor: the model.
+        pictures: their size must be the model's, their names among the model's labels.
+        batch_size: pictures a call of the model.
+        tta: measure with test-time augmentation too, at seven times the work.
+        progress: called with the number of pictures after each batch.
+
+    Raises:
+        DataError: no pictures, or pictures of another size or with unknown names.
+    """
+    card = predictor.card
+    labels = _labels_as(card.labels, pictures)
+    _check_size(pictures, card.height, card.width)
+    probabilities, augmented = [], []
+    for start in range(0, len(pictures), batch_size):
+        batch = pictures.images[start : start + batch_size]
+        probabilities.append(predictor.predict(batch)[1])
+        if tta:
+            augmented.append(average_logits(lambda view: predictor.predict(view)[0], batch))
+        progress(len(batch))
+    return summarise(
+        np.concatenate(probabilities),
+        labels,
+        card.labels,
+        augmented=np.concatenate(augmented) if tta else None,
+    )
+
+
+def summarise(
+    probabilities: Floats,
+    labels: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    augmented: Floats | None = None,
+) -> Evaluation:
+    """Turn probabilities (n, classes), and logits (n, classes) with TTA, into figures."""
+    confusion = confusion_matrix(probabilities, labels)
+    shares = per_class_accuracy(confusion)
+    return Evaluation(
+        images=len(labels),
+        accuracy=accuracy(probabilities, labels),
+        accuracy_tta=None if augmented is None else accuracy(augmented, labels),
+        log_loss=log_loss(probabilities, labels),
+        ece=calibration(probabilities, labels).error,
+        per_class={
+            name: None if np.isnan(share) else float(share)
+            for name, share in zip(names, shares, strict=True)
+        },
+        confusion=confusion.tolist(),
+        labels=tuple(names),
+    )
+
+
+def _labels_as(names: Sequence[str], pictures: Pictures) -> NDArray[np.int64]:
+    """Return the pictures' labels as indices into the model's `names`."""
+    if unknown := sorted(set(pictures.names) - set(names)):
+        raise DataError(
+            f"the model does not know the classes {', '.join(unknown)}; "
+            f"it was trained on {', '.join(names)}"
+        )
+    if len(pictures) == 0:
+        raise DataError("there are no pictures to evaluate on")
+    return np.array([names.index(name) for name in pictures.names], np.int64)[pictures.labels]
+
+
+def _check_size(pictures: Pictures, height: int, width: int) -> None:
+    rows, columns = pictures.images.shape[1:3]
+    if (rows, columns) != (height, width):
+        raise DataError(
+            f"the pictures are {rows}x{columns}, the model reads {height}x{width} (rows x columns)"
+        )
