@@ -1,0 +1,68 @@
+"""`flatfold export CHECKPOINT -o model.onnx`: fold, quantise if asked, prove, write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+EPILOG = (
+    "The same checkpoint gives the same bytes in any folder on any machine (fp32 and fp16), unless "
+    "--measure-speed writes what was measured into the card."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("checkpoint", type=Path, help="a .safetensors file from `flatfold train`")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the .onnx file to write")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="number type of weights and activations (default fp32)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        help="CIFAR-10's folder: real pictures for the proof; int8 calibrates on it and falls back "
+        "on $FLATFOLD_DATA_DIR and the cache folder",
+    )
+    parser.add_argument(
+        "--max-accuracy-drop",
+        type=float,
+        default=0.3,
+        metavar="POINTS",
+        help="fp16, int8: most test accuracy that may be lost against fp32 (default 0.3 points)",
+    )
+    parser.add_argument(
+        "--measure-speed",
+        action="store_true",
+        help="measure images per second on one thread and write them into the card",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export and tell what was done."""
+    from export.pipeline import (  # noqa: PLC0415 (torch, only when exporting)
+        ExportSettings,
+        export_checkpoint,
+    )
+
+    exported = export_checkpoint(
+        args.checkpoint,
+        args.output,
+        ExportSettings(
+            precision=args.precision,
+            data_dir=args.data_dir,
+            max_accuracy_drop=args.max_accuracy_drop,
+            measure_speed=args.measure_speed,
+        ),
+    )
+    folded, kept = len(exported.report.folded), len(exported.report.kept)
+    print(f"{args.output}: {exported.card.precision}, {folded} batch norms folded, {kept} kept")
+    print(f"proof against PyTorch: {exported.proof.summary()}")
+    return 0

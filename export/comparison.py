@@ -1,0 +1,219 @@
+"""Compare the outputs of two models, channel by channel: plain NumPy, nothing is run here.
+
+The error of a channel is the root mean square (RMS) of the difference over the RMS of the channel,
+so that a channel with small values cannot hide behind one with large values. The largest single
+difference, the peak, has a limit of its own: an error at the border alone drowns in a mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from flatfold.contract.errors import FlatfoldError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Outputs: TypeAlias = "dict[str, NDArray[Any]]"
+
+PEAK_FACTOR = 10  # a peak may be this many times the allowed error: rounding scatters
+# Where the original's own rounding noise is known, an error of a few times that is no fault of
+# the change; the cap keeps a chaotic original from excusing everything.
+NOISE_FACTOR = 4
+NOISE_CAP = 100  # tolerances
+FLIPS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One row whose largest class changed; `margin` is how far ahead the old class was."""
+
+    output: str
+    row: int
+    before: int
+    after: int
+    margin: float
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """The worst channel of one output.
+
+    Attributes:
+        output: the output's name.
+        channel: the channel nearest to, or farthest past, what is allowed.
+        error: RMS(changed - original) / RMS(original) of that channel.
+        peak: max |changed - original| / RMS(original) of that channel.
+        allowed: largest error allowed there; the peak may be ten times that.
+    """
+
+    output: str
+    channel: int
+    error: float
+    peak: float
+    allowed: float
+
+    @property
+    def excess(self) -> float:
+        """How much of what is allowed is used; the channel passes up to 1."""
+        return max(self.error, self.peak / PEAK_FACTOR) / self.allowed
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared and how well it agrees.
+
+    Attributes:
+        samples: rows compared, random ones and pictures.
+        images: how many of them were real pictures.
+        tolerance: the largest error asked for, in parts of a channel's RMS.
+        top1_agreement: share of rows with the same largest class; None without class outputs.
+        errors: the worst channel of each output.
+        flips: every row whose largest class changed.
+    """
+
+    samples: int
+    images: int
+    tolerance: float
+    top1_agreement: float | None
+    errors: tuple[OutputError, ...]
+    flips: tuple[Flip, ...]
+
+    @property
+    def worst(self) -> OutputError:
+        """The worst channel of all outputs."""
+        return max(self.errors, key=lambda entry: entry.excess)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every channel is within what is allowed."""
+        return all(entry.excess <= 1 for entry in self.errors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {**asdict(self), "holds": self.holds, "error": self.worst.error}
+
+    def summary(self) -> str:
+        """Return one readable line."""
+        worst = self.worst
+        text = (
+            f"{self.samples} samples ({self.images} pictures): largest error {worst.error:.1e} of "
+            f"the channel's RMS ({worst.allowed:.0e} allowed; output {worst.output!r}, "
+            f"channel {worst.channel}, peak {worst.peak:.1e})"
+        )
+        if self.top1_agreement is not None:
+            text += f", top-1 agreement {self.top1_agreement:.2%}"
+        for flip in self.flips[:FLIPS_SHOWN]:
+            change = f"{flip.before} -> {flip.after}, margin {flip.margin:.1e}"
+            text += f"; row {flip.row}: {change}"
+        return text
+
+
+class ProofError(FlatfoldError):
+    """The two models differ or cannot be compared; `proof` holds the figures if there are any."""
+
+    def __init__(self, message: str, proof: Proof | None = None) -> None:
+        super().__init__(message)
+        self.proof = proof
+
+
+def compare(
+    before: Outputs,
+    after: Outputs,
+    *,
+    tolerance: float,
+    images: int = 0,
+    noise: Outputs | None = None,
+) -> Proof:
+    """Compare outputs of the same name, each (rows, channels, ...).
+
+    Args:
+        before: what the original gives.
+        after: what the changed model gives.
+        tolerance: largest error allowed.
+        images: how many rows were real pictures, for the record.
+        noise: the original once more, in another order of operations: an error up to
+            `NOISE_FACTOR` times that difference is allowed as well.
+
+    Raises:
+        ProofError: the outputs or a shape changed, or the original gives nothing finite.
+    """
+    if before.keys() != after.keys():
+        raise ProofError(f"the outputs differ: {sorted(before)} against {sorted(after)}")
+    errors = []
+    flips: list[Flip] = []
+    agreements = []
+    for name, old in before.items():
+        new = after[name]
+        if old.shape != new.shape:
+            raise ProofError(f"output {name!r} has the shape {new.shape}, the original {old.shape}")
+        again = None if noise is None else noise[name]
+        errors.append(_worst_channel(name, old, new, again, tolerance))
+        if old.ndim == 2 and old.shape[1] > 1 and old.dtype.kind == "f":
+            found = _flips(name, old, new)
+            flips += found
+            agreements.append(1 - len(found) / max(1, len(old)))
+    rows = max((len(value) for value in before.values() if value.ndim), default=1)
+    agreement = min(agreements) if agreements else None
+    return Proof(rows, images, tolerance, agreement, tuple(errors), tuple(flips))
+
+
+def _worst_channel(
+    name: str, old: NDArray[Any], new: NDArray[Any], again: NDArray[Any] | None, tolerance: float
+) -> OutputError:
+    before = _by_channel(old)
+    if not before.size:
+        return OutputError(name, 0, 0.0, 0.0, tolerance)
+    if not np.isfinite(before).any():
+        raise ProofError(f"output {name!r} of the original has no finite value: nothing to compare")
+    errors, peaks = _errors(before, _by_channel(new))
+    allowed = np.full(len(before), tolerance)
+    if again is not None:
+        rounding, _ = _errors(before, _by_channel(again))
+        allowed = np.clip(NOISE_FACTOR * rounding, tolerance, NOISE_CAP * tolerance)
+    entries = (
+        OutputError(name, channel, float(error), float(peak), float(limit))
+        for channel, (error, peak, limit) in enumerate(zip(errors, peaks, allowed, strict=True))
+    )
+    return max(entries, key=lambda entry: entry.excess)
+
+
+def _by_channel(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return (channels, rest): axis 1 is the channel; without one, all values are one channel."""
+    if values.ndim < 2:
+        return values.reshape(1, -1).astype(np.float64)
+    channels = values.shape[1]
+    return (
+        np.moveaxis(values, 1, 0)
+        .reshape(channels, values.size // max(1, channels))
+        .astype(np.float64)
+    )
+
+
+def _errors(
+    before: NDArray[np.float64], after: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return error and peak of each channel; both are infinite where only one side is finite."""
+    finite = np.isfinite(before)
+    same = (before == after) | (np.isnan(before) & np.isnan(after))
+    with np.errstate(invalid="ignore"):
+        gap = np.where(same, 0.0, np.abs(after - before))
+    gap[~np.isfinite(gap)] = np.inf
+    square = np.where(finite, before, 0.0) ** 2
+    rms = np.sqrt(square.sum(axis=1) / np.maximum(finite.sum(axis=1), 1))
+    # A channel that is zero throughout is held to the output's own scale.
+    scale = np.where(rms > 0, rms, np.sqrt(square.mean()) or 1.0)
+    return np.sqrt((gap**2).mean(axis=1)) / scale, gap.max(axis=1) / scale
+
+
+def _flips(name: str, old: NDArray[Any], new: NDArray[Any]) -> list[Flip]:
+    before, after = old.argmax(axis=1), new.argmax(axis=1)
+    ordered = np.sort(old, axis=1)
+    margins = ordered[:, -1] - ordered[:, -2]
+    return [
+        Flip(name, int(row), int(before[row]), int(after[row]), float(margins[row]))
+        for row in np.flatnonzero(before != after)
+    ]

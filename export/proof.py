@@ -1,0 +1,114 @@
+"""Prove that two models compute the same: same inputs, both run as written, outputs compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import onnx
+
+from export.comparison import Flip, OutputError, Outputs, Proof, ProofError, compare
+from export.runtime import RuntimeRefusedError, optimised_session, run, unoptimised_session
+from export.samples import DYNAMIC_SIZES, Feeds, image_feeds, input_specs, random_feeds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnxruntime
+    from numpy.typing import NDArray
+
+__all__ = ["Flip", "OutputError", "Proof", "ProofError", "prove"]
+
+Model: TypeAlias = "onnx.ModelProto | str | Path"
+
+# Largest error by the narrowest float type, in parts of a channel's RMS: a few dozen roundings.
+TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "float16": 2e-2}
+
+
+def prove(  # noqa: PLR0913  each is one independent knob of the comparison
+    original: Model,
+    changed: Model,
+    *,
+    samples: int = 64,
+    images: NDArray[np.uint8] | None = None,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> Proof:
+    """Run both models unoptimised on the same inputs and compare every output.
+
+    Past the tolerance, the original is run once more with onnxruntime's optimisations on: where
+    its own outputs move as much, they are rounding noise, and an error of that size is allowed.
+
+    Args:
+        original: the model to trust, in memory or as a path.
+        changed: the model to judge.
+        samples: random rows to draw; dynamic dimensions get small sizes.
+        images: real pictures, uint8 (n, height, width, 3), added to the random rows.
+        tolerance: largest error in parts of the channel's RMS; by default by the model's dtype.
+        seed: of the random inputs.
+
+    Raises:
+        ProofError: past the tolerance, different inputs or outputs, or nothing finite to compare.
+        RuntimeRefusedError: onnxruntime cannot run one of them.
+        SampleError: no input can be made.
+    """
+    feeds, before = _run_original(original, samples, images, seed)
+    after = _run_changed(changed, feeds)
+    limit = tolerance or default_tolerance(original, before)
+    pictures = 0 if images is None else len(images)
+    proof = compare(before, after, tolerance=limit, images=pictures)
+    if not proof.holds:
+        noise = _collect(optimised_session(original), feeds)
+        proof = compare(before, after, tolerance=limit, images=pictures, noise=noise)
+    if not proof.holds:
+        raise ProofError(f"the changed model computes something else: {proof.summary()}", proof)
+    return proof
+
+
+def default_tolerance(model: Model, outputs: Outputs) -> float:
+    """Return the tolerance of the narrowest float type that the model computes in."""
+    kinds = {value.dtype.name for value in outputs.values()}
+    if isinstance(model, onnx.ModelProto):
+        kinds |= {
+            onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+            for tensor in model.graph.initializer
+        }
+    if kinds & {"float16", "bfloat16"}:
+        return TOLERANCES["float16"]
+    return TOLERANCES["float64" if "float64" in kinds and "float32" not in kinds else "float32"]
+
+
+def _run_original(
+    model: Model, samples: int, images: NDArray[np.uint8] | None, seed: int
+) -> tuple[list[Feeds], Outputs]:
+    """Find a size of the dynamic dimensions that the original accepts; return feeds and outputs."""
+    session = unoptimised_session(model)
+    specs = input_specs(session)
+    pictures = image_feeds(specs, images) if images is not None else []
+    free = any(not isinstance(known, int) for spec in specs for known in spec.shape[1:])
+    refusal: RuntimeRefusedError | None = None
+    for size in DYNAMIC_SIZES if free else DYNAMIC_SIZES[:1]:
+        feeds = random_feeds(specs, samples, size, np.random.default_rng(seed)) + pictures
+        try:
+            return feeds, _collect(session, feeds)
+        except RuntimeRefusedError as error:
+            refusal = refusal or error
+    raise ProofError(f"no random input suits the original: {refusal}") from refusal
+
+
+def _run_changed(model: Model, feeds: list[Feeds]) -> Outputs:
+    session = unoptimised_session(model)
+    wanted = {spec.name for spec in input_specs(session)}
+    if wanted != feeds[0].keys():
+        raise ProofError(f"the inputs differ: {sorted(feeds[0])} against {sorted(wanted)}")
+    return _collect(session, feeds)
+
+
+def _collect(session: onnxruntime.InferenceSession, feeds: list[Feeds]) -> Outputs:
+    """Return every output, all runs in one array."""
+    names = [output.name for output in session.get_outputs()]
+    runs = [run(session, feed) for feed in feeds]
+    return {
+        name: np.concatenate([np.atleast_1d(values[index]) for values in runs])
+        for index, name in enumerate(names)
+    }
