@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from flatfold import __version__
@@ -34,7 +35,9 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flatfold {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, summary, extra) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
+        command = commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:]
+        )
         if name == chosen:
             loaded = _load(name, module, extra)
             loaded.add_arguments(command)
@@ -57,7 +60,9 @@ def _missing(name: str, extra: str, error: ModuleNotFoundError) -> FlatfoldError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 well, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run one command; return 0 if well, 1 if failed, 2 for wrong usage, 130 if interrupted."""
+    # Pictures have our own limit, with an error that says what to do; Pillow's warning adds noise.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     try:

@@ -1,4 +1,4 @@
-"""Lookahead: a slow copy of the weights that the fast ones are pulled back to (Zhang et al. 2019)."""
+"""Lookahead: slow weights that the fast ones are pulled back to (Zhang et al. 2019)."""
 
 from __future__ import annotations
 

@@ -14,13 +14,14 @@ from flatfold.contract.errors import FlatfoldError
 from training import state
 from training.augment import augment, cutout, normalise
 from training.lookahead import EVERY, Lookahead
-from training.network import FlatNet, initialise, whiten
+from training.network import FlatNet, initialise, place, whiten
 from training.optimisers import build_optimisers, set_learning_rates, set_whitening_bias
 from training.selection import Proxy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from training.precision import Compute
     from training.recipe import Recipe
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's training pictures
@@ -66,15 +67,15 @@ class Trainer:
         holdout: Split,
         *,
         seed: int,
-        device: torch.device,
-        autocast: torch.autocast,
+        compute: Compute,
     ) -> None:
         if len(train) < recipe.batch_size:
             raise TrainingError(
                 f"{len(train)} training pictures do not fill one batch of {recipe.batch_size}; "
                 "give more pictures or a smaller --batch-size"
             )
-        self.recipe, self.seed, self.device, self.autocast = recipe, seed, device, autocast
+        device = compute.device
+        self.recipe, self.seed, self.compute = recipe, seed, compute
         self.train_set = Split(train.images.to(device), train.labels.to(device))
         self.holdout = Split(holdout.images.to(device), holdout.labels.to(device))
         self.steps_per_epoch = len(train) // recipe.batch_size
@@ -84,7 +85,7 @@ class Trainer:
         sample = normalise(self.train_set.images[:WHITENING_PICTURES], MEAN, STD)
         self.network = FlatNet(recipe.network)
         initialise(self.network, generator)
-        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        place(self.network, device)
         whiten(self.network, sample)
         self.optimisers = build_optimisers(self.network, recipe)
         self.lookahead = Lookahead(self.network) if recipe.lookahead else None
@@ -135,7 +136,8 @@ class Trainer:
         for key in ("recipe", "seed", "pictures"):
             if saved[key] != mine[key]:
                 raise TrainingError(
-                    f"{state_path} belongs to a run with {key} {saved[key]}, this one has {mine[key]}; "
+                    f"{state_path} belongs to a run with {key} {saved[key]}, "
+                    f"this one has {mine[key]}; "
                     "give the same settings or another --output"
                 )
         state.restore(state_path, self._parts())
@@ -163,7 +165,7 @@ class Trainer:
     def _epoch(self, epoch: int, observer: Observer) -> tuple[float, float]:
         """Train one epoch; return the mean loss and accuracy on what was learnt from."""
         generator = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + epoch)
-        order = torch.randperm(len(self.train_set), generator=generator).to(self.device)
+        order = torch.randperm(len(self.train_set), generator=generator).to(self.compute.device)
         self.network.train()
         set_whitening_bias(self.network, self.recipe, epoch)
         losses, rights, seen = 0.0, 0, 0
@@ -173,7 +175,7 @@ class Trainer:
             images, labels = self._batch(picked, epoch, generator)
             if self.proxy is not None:
                 hard = self.proxy.hardest(
-                    images, labels, step, self.steps_per_epoch, autocast=self.autocast
+                    images, labels, step, self.steps_per_epoch, autocast=self.compute.autocast
                 )
                 images, labels = images[hard], labels[hard]
             loss, right = self._step(images, labels, step)
@@ -193,7 +195,7 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[float, int]:
         """Learn from one batch; return its summed loss and the number of right answers."""
-        with self.autocast:
+        with self.compute.autocast:
             logits = self.network(images)
         loss = functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.recipe.label_smoothing, reduction="sum"
@@ -201,10 +203,10 @@ class Trainer:
         total = loss.item()
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss became {total} in epoch {step // self.steps_per_epoch + 1}; the state before "
-                "that epoch is kept: lower the learning rate, or look for broken pictures"
+                f"the loss became {total} in epoch {step // self.steps_per_epoch + 1}; the state "
+                "before it is kept: lower the learning rate, or look for broken pictures"
             )
-        loss.backward()
+        torch.autograd.backward(loss)
         set_learning_rates(self.optimisers, self.recipe, step, self.steps_per_epoch)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -216,17 +218,17 @@ class Trainer:
     def logits(self, images: Tensor, batch_size: int = 1000) -> Tensor:
         """Return float32 logits (n, classes) of uint8 pictures (n, h, w, 3), in eval mode."""
         self.network.eval()
-        with torch.inference_mode(), self.autocast:
+        with torch.inference_mode(), self.compute.autocast:
             return torch.cat(
                 [
                     self.network(normalise(part, MEAN, STD)).float()
-                    for part in images.split(batch_size)
+                    for part in torch.split(images, batch_size)
                 ]
             )
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return the mean cross-entropy and the accuracy of `logits` (n, classes); 0 and 0 for n = 0."""
+    """Return mean cross-entropy and accuracy of `logits` (n, classes); 0 and 0 for n = 0."""
     if len(labels) == 0:
         return 0.0, 0.0
     loss = functional.cross_entropy(logits, labels).item()

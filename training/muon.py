@@ -18,7 +18,7 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 def orthogonalise(matrix: Tensor, steps: int = 3) -> Tensor:
     """Push the singular values of `matrix` (rows, columns) towards one by Newton-Schulz steps."""
     a, b, c = QUINTIC
-    x = matrix / (matrix.norm() + 1e-7)
+    x: Tensor = matrix / (matrix.norm() + 1e-7)
     tall = x.size(0) > x.size(1)
     if tall:
         x = x.T
@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure here
         """Apply one update to every parameter that has a gradient."""
         del closure  # the signature is torch's; no optimiser here re-evaluates the loss
         for group in self.param_groups:

@@ -8,13 +8,16 @@ behind a max pool folds into the convolution before the pool.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from flatfold.contract.errors import UsageError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 WHITEN_KERNEL = 2
 
@@ -48,6 +51,22 @@ class NetworkConfig:
         blocks = (f"{width}x{depth}" for width, depth in zip(self.widths, self.depths, strict=True))
         return "flatnet-" + "-".join(blocks)
 
+    @property
+    def last_side(self) -> int:
+        """Height and width of the last block's output, in pixels.
+
+        Raises:
+            UsageError: the picture is too small for the number of blocks.
+        """
+        side: int = (self.image_size - WHITEN_KERNEL + 1) // 2 ** len(self.widths)
+        if side < 1:
+            smallest = 2 ** len(self.widths) + WHITEN_KERNEL - 1
+            raise UsageError(
+                f"{self.image_size} pixels are too small for {len(self.widths)} blocks; "
+                f"--image-size must be at least {smallest}"
+            )
+        return side
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
         return asdict(self)
@@ -55,12 +74,10 @@ class NetworkConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NetworkConfig:
         """Read what `to_dict` wrote."""
-        return cls(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in data.items()
-            }
-        )
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
+        return cls(**fields)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -81,8 +98,7 @@ class Block(nn.Module):
         super().__init__()
         widths = [channels_in] + [channels_out] * depth
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1, bias=False)
-            for a, b in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairwise(widths)
         )
         self.norms = nn.ModuleList(BatchNorm(channels_out, momentum) for _ in range(depth))
         self.pool = nn.MaxPool2d(2)
@@ -108,14 +124,31 @@ class FlatNet(nn.Module):
         widths = (config.whiten_width, *config.widths)
         self.blocks = nn.ModuleList(
             Block(a, b, depth, config.bn_momentum)
-            for a, b, depth in zip(widths, widths[1:], config.depths, strict=False)
+            for (a, b), depth in zip(pairwise(widths), config.depths, strict=True)
         )
-        side = config.image_size - WHITEN_KERNEL + 1
-        for _ in config.widths:
-            side //= 2
-        self.pool = nn.MaxPool2d(side)
+        self.pool = nn.MaxPool2d(config.last_side)
         self.head = nn.Linear(config.widths[-1], config.classes, bias=False)
         self.logit_scale = config.logit_scale
+
+    @property
+    def whiten_bias(self) -> nn.Parameter:
+        """The whitening convolution's bias, (whiten_width,)."""
+        return cast("nn.Parameter", self.whiten.bias)
+
+    @property
+    def head_weight(self) -> nn.Parameter:
+        """The last layer's weight, (classes, width)."""
+        return cast("nn.Parameter", self.head.weight)
+
+    def filters(self) -> list[nn.Parameter]:
+        """Return the weights of the blocks' convolutions, each (out, in, 3, 3)."""
+        blocks = cast("Iterable[Block]", self.blocks)
+        return [cast("nn.Parameter", conv.weight) for block in blocks for conv in block.convs]
+
+    def norm_biases(self) -> list[nn.Parameter]:
+        """Return the batch norms' shifts, each (channels,)."""
+        blocks = cast("Iterable[Block]", self.blocks)
+        return [cast("nn.Parameter", norm.bias) for block in blocks for norm in block.norms]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (batch, classes) in the dtype of the computation."""
@@ -124,6 +157,14 @@ class FlatNet(nn.Module):
             x = block(x)
         logits: Tensor = self.head(self.pool(x).flatten(1))
         return logits if self.logit_scale == 1 else logits * self.logit_scale
+
+
+def place(network: FlatNet, device: torch.device) -> None:
+    """Move the network to `device`, filters stored channels last, as the fast kernels want them."""
+    network.to(device)
+    for weight in network.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def initialise(network: FlatNet, generator: torch.Generator) -> None:

@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 def build_optimisers(network: FlatNet, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Return the optimisers of `network`; the first group of the first is the whitening bias."""
-    biases = [norm.bias for block in network.blocks for norm in block.norms]
-    filters = [conv.weight for block in network.blocks for conv in block.convs]
 
     def group(params: list[torch.nn.Parameter], lr: float) -> dict[str, object]:
         # Torch multiplies the decay by the learning rate; dividing here decouples the two.
         return {"params": params, "lr": lr, "weight_decay": recipe.weight_decay / lr}
 
     groups = [
-        group([network.whiten.bias], recipe.bias_lr),
-        group(biases, recipe.bias_lr),
-        group([network.head.weight], recipe.head_lr),
+        group([network.whiten_bias], recipe.bias_lr),
+        group(network.norm_biases(), recipe.bias_lr),
+        group([network.head_weight], recipe.head_lr),
     ]
     if recipe.filters == "sgd":
-        groups.append(group(filters, recipe.filter_lr))
+        groups.append(group(network.filters(), recipe.filter_lr))
     optimisers: list[torch.optim.Optimizer] = [
         torch.optim.SGD(groups, lr=0, momentum=recipe.momentum, nesterov=True)
     ]
     if recipe.filters == "muon":
-        optimisers.append(Muon(filters, lr=recipe.filter_lr, momentum=recipe.filter_momentum))
+        optimisers.append(
+            Muon(network.filters(), lr=recipe.filter_lr, momentum=recipe.filter_momentum)
+        )
     for optimiser in optimisers:
         for entry in optimiser.param_groups:
             entry["initial_lr"] = entry["lr"]
@@ -56,6 +56,6 @@ def set_learning_rates(
 
 def set_whitening_bias(network: FlatNet, recipe: Recipe, epoch: int) -> None:
     """Freeze the whitening bias once its epochs are over, momentum and decay included."""
-    network.whiten.bias.requires_grad_(epoch < recipe.whiten_bias_epochs)
+    network.whiten_bias.requires_grad_(epoch < recipe.whiten_bias_epochs)
     if epoch >= recipe.whiten_bias_epochs:
-        network.whiten.bias.grad = None
+        network.whiten_bias.grad = None

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from flatfold.contract.errors import UsageError
 
-PRECISIONS = ("auto", "fp32", "bf16")
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, the name of a precision, and the autocast context that gives it there."""
+
+    device: torch.device
+    precision: str
+    autocast: torch.autocast
 
 
 def choose_device(name: str) -> torch.device:
@@ -29,16 +38,21 @@ def choose_device(name: str) -> torch.device:
         ) from error
 
 
-def choose_autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return the autocast context for `precision`.
+def choose_compute(device: str, precision: str) -> Compute:
+    """Return where and how to compute.
 
-    "auto" is bfloat16 on a GPU and on CPUs with bfloat16 instructions (AVX512-BF16 or AMX), where
-    a convolution runs about 3.5 times as fast as in float32, and float32 elsewhere: emulated
-    bfloat16 is slower than that.
+    "auto" precision is bfloat16 on a GPU and on CPUs with bfloat16 instructions (AVX512-BF16 or
+    AMX), where a convolution runs about 3.5 times as fast as in float32, and float32 elsewhere:
+    emulated bfloat16 is slower than that.
+
+    Raises:
+        UsageError: the device is unknown or not there.
     """
+    chosen = choose_device(device)
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" or _cpu_has_bf16() else "fp32"
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        precision = "bf16" if chosen.type == "cuda" or _cpu_has_bf16() else "fp32"
+    autocast = torch.autocast(chosen.type, torch.bfloat16, enabled=precision == "bf16")
+    return Compute(chosen, precision, autocast)
 
 
 def _cpu_has_bf16() -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from training.network import FlatNet, initialise, whiten
+from training.network import FlatNet, initialise, place, whiten
 from training.optimisers import build_optimisers, set_learning_rates
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ class Proxy:
     def __init__(self, recipe: Recipe, sample: Tensor, generator: torch.Generator) -> None:
         shape = replace(recipe.network, widths=_WIDTHS, depths=_DEPTHS)
         self.recipe = replace(recipe, network=shape, whiten_bias_epochs=0)
-        self.network = FlatNet(shape).to(sample.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = FlatNet(shape)
         initialise(self.network, generator)
+        place(self.network, sample.device)
         whiten(self.network, sample)
-        self.network.whiten.bias.requires_grad_(False)
+        self.network.whiten_bias.requires_grad_(False)
         self.optimisers = build_optimisers(self.network, self.recipe)
 
     def hardest(
@@ -66,7 +67,7 @@ class Proxy:
             : round(self.recipe.hardest * len(labels))
         ]
         if learn:
-            losses[chosen].sum().backward()
+            torch.autograd.backward(losses[chosen].sum())
             set_learning_rates(self.optimisers, self.recipe, step, steps_per_epoch)
             for optimiser in self.optimisers:
                 optimiser.step()

@@ -18,8 +18,9 @@ from flatfold.contract.errors import FlatfoldError, UsageError
 from training import checkpoint
 from training.data import load_cifar10
 from training.loop import MEAN, STD, Split, Trainer, score
-from training.precision import choose_autocast, choose_device
+from training.precision import choose_compute
 from training.recipe import preset
+from training.temperature import fit_temperature
 
 if TYPE_CHECKING:
     import argparse
@@ -35,11 +36,10 @@ def run_session(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = choose_device(args.device)
-    autocast = choose_autocast(args.precision, device)
+    compute = choose_compute(args.device, args.precision)
     pictures = load_cifar10(args.data_dir, train=True)
     train, holdout = split(pictures, recipe.holdout, args.seed)
-    trainer = Trainer(recipe, train, holdout, seed=args.seed, device=device, autocast=autocast)
+    trainer = Trainer(recipe, train, holdout, seed=args.seed, compute=compute)
     output = args.output
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -99,12 +99,10 @@ class LineObserver:
 
 def _card(args: argparse.Namespace, trainer: Trainer, pictures: Pictures) -> Card:
     """Return the card: temperature from the held-out pictures, accuracy from the test pictures."""
-    from training.temperature import fit_temperature
-
     held = trainer.logits(trainer.holdout.images).cpu().numpy()
     temperature = fit_temperature(held, trainer.holdout.labels.cpu().numpy())
     test = load_cifar10(args.data_dir, train=False)
-    logits = trainer.logits(torch.from_numpy(test.images).to(trainer.device)).cpu()
+    logits = trainer.logits(torch.from_numpy(test.images).to(trainer.compute.device)).cpu()
     _, accuracy = score(logits, torch.from_numpy(test.labels))
     size = trainer.recipe.network.image_size
     return Card(
@@ -122,7 +120,7 @@ def _card(args: argparse.Namespace, trainer: Trainer, pictures: Pictures) -> Car
             "recipe": trainer.recipe.to_dict(),
             "seed": args.seed,
             "training_seconds": round(sum(record["seconds"] for record in trainer.history), 1),
-            "precision": "bf16" if trainer.autocast._enabled else "fp32",  # noqa: SLF001 (no public name)
+            "precision": trainer.compute.precision,
             "flatfold": flatfold.__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),

@@ -87,11 +87,16 @@ class Card:
         card = {key: value for key, value in data.items() if key in known}
         for key, kind in _REQUIRED.items():
             if not isinstance(card.get(key), kind) or isinstance(card.get(key), bool):
-                raise CardError(f"the model's card needs {key!r} as {kind.__name__}, got {card.get(key)!r}")
+                raise CardError(
+                    f"the model's card needs {key!r} as {kind.__name__}, got {card.get(key)!r}"
+                )
         if not card["labels"] or not all(isinstance(label, str) for label in card["labels"]):
             raise CardError("the model's card needs 'labels' as a list of at least one text")
         if card["height"] < 1 or card["width"] < 1:
-            raise CardError(f"the model's card gives a size of {card['height']}x{card['width']}; both must be >= 1")
+            raise CardError(
+                f"the model's card gives the size {card['height']}x{card['width']}; "
+                "both must be at least 1"
+            )
         for key in ("labels", "mean", "std"):
             if key in card:
                 card[key] = tuple(card[key])

@@ -29,7 +29,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
         raise FlatfoldError(
-            f"cannot write {target}: {error.strerror}; give a path in a folder that exists and is writable"
+            f"cannot write {target}: {error.strerror}; "
+            "give a path in a folder that exists and is writable"
         ) from error
     os.close(handle)
     temporary = Path(name)

@@ -8,7 +8,6 @@ folders of pictures, calibration and the service all call `load_picture`.
 from __future__ import annotations
 
 import io
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +22,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000
 # JPEG's own scaled decoding stops at this multiple of the target, and the filter does the rest.
 DRAFT_FACTOR = 2
+PILLOW_CEILING = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow itself refuses a header
 
 
 class PictureError(FlatfoldError):
@@ -55,24 +55,35 @@ def load_picture(
     if not data:
         raise PictureError("the picture is empty: 0 bytes")
     try:
-        with warnings.catch_warnings():
-            # Our own limit below says it better than Pillow's warning.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise PictureError(
             f"not a picture that can be read: {len(data)} bytes, starting {data[:8]!r}; "
             f"expected one of {', '.join(FORMATS)}"
         ) from error
     except Image.DecompressionBombError as error:
-        raise PictureTooLargeError(f"the picture is too large: {error}") from error
+        # Pillow's own ceiling, which it checks while it reads the header.
+        raise PictureTooLargeError(
+            f"the picture's header promises {PILLOW_CEILING / 1e6:.0f} MP or more; "
+            f"the limit is {max_pixels / 1e6:.1f} MP (--max-pixels)"
+        ) from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         raise PictureError(f"the picture's header is corrupt: {error}") from error
     _check_pixels(image, max_pixels)
     try:
         return _pixels(image, height, width, draft=draft)
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError) as error:
-        raise PictureError(f"the {image.format} picture is truncated or corrupt: {error}") from error
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        TypeError,
+        MemoryError,
+    ) as error:
+        raise PictureError(
+            f"the {image.format} picture is truncated or corrupt: {error}"
+        ) from error
 
 
 def _check_pixels(image: Image.Image, max_pixels: int) -> None:
@@ -108,7 +119,7 @@ def centre_box(size: tuple[int, int], height: int, width: int) -> tuple[float, f
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return `image` in mode RGB: alpha over white, 16-bit scaled down, CMYK and palette converted."""
+    """Return `image` in mode RGB: alpha over white, 16 bits scaled down, the rest converted."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):

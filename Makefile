@@ -1,0 +1,39 @@
+# Two commands matter: `make run` serves the default model, `make test` runs every test.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+SERVE_ENV := .venv-serve
+DEV_ENV := .venv
+PIP := bin/python -m pip --disable-pip-version-check install -q
+
+.PHONY: run test lint format bench conformance docker-test lock clean
+
+run: $(SERVE_ENV)/.done  ## serving dependencies alone, server up, URL and a curl line printed
+	exec $(SERVE_ENV)/bin/flatfold serve --host $(HOST) --port $(PORT)
+
+test: $(DEV_ENV)/.done  ## everything installed, all tests (Docker's have their own target)
+	$(DEV_ENV)/bin/python -m pytest -n auto -m "not docker" $(PYTEST_ARGS)
+
+lint: $(DEV_ENV)/.done
+	$(DEV_ENV)/bin/ruff check .
+	$(DEV_ENV)/bin/ruff format --check .
+	$(DEV_ENV)/bin/mypy
+
+format: $(DEV_ENV)/.done
+	$(DEV_ENV)/bin/ruff check --fix-only -q .
+	$(DEV_ENV)/bin/ruff format .
+
+$(SERVE_ENV)/.done: pyproject.toml
+	$(PYTHON) -m venv $(SERVE_ENV)
+	$(SERVE_ENV)/$(PIP) -e .
+	touch $@
+
+$(DEV_ENV)/.done: pyproject.toml
+	$(PYTHON) -m venv $(DEV_ENV)
+	$(DEV_ENV)/$(PIP) -U "pip>=25.1"
+	$(DEV_ENV)/$(PIP) -e ".[train,export,telemetry]" --group dev
+	touch $@
+
+clean:
+	rm -rf $(SERVE_ENV) $(DEV_ENV) dist build

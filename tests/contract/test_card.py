@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from flatfold.contract.card import SCHEMA, Card, CardError
+
+
+def card(**changes):
+    return Card(**{"name": "zoo", "labels": ("cat", "dog"), "height": 32, "width": 48, **changes})
+
+
+def test_reads_back_what_it_wrote():
+    original = card(accuracy={"test_top1": 0.94}, mean=(0.1, 0.2, 0.3), temperature=1.7)
+    assert Card.from_json(original.to_json()) == original
+
+
+def test_same_card_same_bytes():
+    assert card().to_json() == card().to_json()
+
+
+def test_ignores_fields_of_a_later_minor_version():
+    text = json.dumps({**json.loads(card().to_json()), "colour_of_the_box": "red"})
+    assert Card.from_json(text) == card()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "object"),
+        (json.dumps({"schema": SCHEMA + 1}), "schema"),
+        (json.dumps({"schema": SCHEMA}), "'name'"),
+        (json.dumps({**json.loads(card().to_json()), "labels": []}), "labels"),
+        (json.dumps({**json.loads(card().to_json()), "labels": [1]}), "labels"),
+        (json.dumps({**json.loads(card().to_json()), "height": 0}), "0x48"),
+        (json.dumps({**json.loads(card().to_json()), "width": "32"}), "width"),
+        (json.dumps({**json.loads(card().to_json()), "height": True}), "height"),
+    ],
+)
+def test_refuses_what_is_no_card(text, message):
+    with pytest.raises(CardError, match=message):
+        Card.from_json(text)
+
+
+def test_refuses_to_write_nan():
+    with pytest.raises(ValueError, match="JSON"):
+        card(accuracy={"test_top1": float("nan")}).to_json()

@@ -1,0 +1,38 @@
+import pytest
+
+from flatfold.contract.errors import FlatfoldError
+from flatfold.contract.files import atomic_path
+
+
+def test_replaces_the_target_whole(tmp_path):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"old")
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_names_a_folder_that_is_missing(tmp_path):
+    target = tmp_path / "nowhere" / "model.onnx"
+    with pytest.raises(FlatfoldError, match=r"nowhere/model\.onnx"), atomic_path(target):
+        pass
+
+
+def test_the_file_is_as_readable_as_any_other(tmp_path):
+    plain, atomic = tmp_path / "plain", tmp_path / "atomic"
+    plain.write_bytes(b"")
+    with atomic_path(atomic) as temporary:
+        temporary.write_bytes(b"")
+    assert atomic.stat().st_mode == plain.stat().st_mode

@@ -1,0 +1,60 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flatfold.cli import COMMANDS, main
+
+
+def run(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "flatfold", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,
+    )
+
+
+def test_help_lists_every_command():
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(f"    {name}" in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_and_loads_nothing_heavy(name):
+    heavy = "torch", "onnx", "onnxruntime", "fastapi", "matplotlib", "PIL"
+    code = (
+        "import sys, contextlib, flatfold.cli as cli\n"
+        f"with contextlib.suppress(SystemExit): cli.main([{name!r}, '--help'])\n"
+        f"sys.exit(' '.join(sorted(set(sys.modules) & set({heavy!r}))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: flatfold" in done.stdout
+
+
+def test_an_unknown_command_is_a_usage_error():
+    done = run("fly")
+    assert done.returncode == 2
+    assert "invalid choice: 'fly'" in done.stderr
+
+
+def test_an_expected_failure_is_one_line(capsys, tmp_path):
+    code = main(["inspect", str(tmp_path / "missing.onnx")])
+    error = capsys.readouterr().err
+    assert code == 1
+    assert error.startswith("flatfold: error: ")
+    assert error.count("\n") == 1
+    assert "missing.onnx" in error
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError(name='onnx')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = run("inspect", "model.onnx", env=environment)
+    assert done.returncode == 1
+    assert "pip install 'flatfold[fold]'" in done.stderr
