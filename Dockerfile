@@ -1,0 +1,57 @@
+# The service as a container: classic builder syntax only, so that it builds anywhere.
+#
+#   docker build -t flatfold .
+#   docker run --rm -p 8000:8000 flatfold
+#
+# docs/docker.md explains the choices and gives the figures. For a GPU:
+#
+#   docker build -t flatfold:gpu --build-arg LOCK=serving-gpu \
+#       --build-arg BASE=nvidia/cuda:13.0.0-cudnn-runtime-ubuntu24.04 .
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+# A CUDA base has no Python; a Python base has all of this already.
+RUN python3 -m pip --version \
+    || (apt-get update && apt-get install -y --no-install-recommends python3 python3-pip)
+ARG LOCK=serving
+COPY requirements/${LOCK}.txt deploy/prune.py /tmp/
+# No pip inside the environment: nothing is ever installed into it again. A read-only root cannot
+# cache bytecode, so all of it is made here, trusted without a look at the sources' times.
+RUN python3 -m venv --without-pip /opt/flatfold \
+    && python3 -m pip --python /opt/flatfold/bin/python install --no-cache-dir --no-compile \
+        --only-binary :all: --require-hashes -r /tmp/${LOCK}.txt \
+    && /opt/flatfold/bin/python /tmp/prune.py \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/flatfold/lib
+COPY flatfold /out/opt/app/flatfold
+COPY service /out/opt/app/service
+COPY deploy/flatfold deploy/healthcheck.py /out/opt/app/
+# A folder mounted on /models hides the default model; a new named volume starts with it.
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash -s /out -p / /out/opt/app \
+    && mkdir /out/models \
+    && ln -s /opt/app/flatfold/models/cifar10.onnx /out/models/cifar10.onnx
+
+FROM ${BASE}
+RUN command -v python3 \
+    || (apt-get update && apt-get install -y --no-install-recommends python3 \
+        && rm -rf /var/lib/apt/lists/*)
+LABEL org.opencontainers.image.title="flatfold" \
+    org.opencontainers.image.description="Serves folded image classifiers over HTTP." \
+    org.opencontainers.image.licenses="Apache-2.0"
+ENV PATH=/opt/app:/opt/flatfold/bin:$PATH \
+    HOME=/tmp \
+    PYTHONPATH=/opt/app \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    FLATFOLD_HOST=0.0.0.0 \
+    FLATFOLD_PORT=8000 \
+    FLATFOLD_MODELS=/models
+# A number, so that an orchestrator can see that it is not root; any other works as well.
+USER 65532:65532
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["python", "-IS", "/opt/app/healthcheck.py"]
+# No shell in between: SIGTERM reaches the server, which answers what it has accepted and exits 0.
+ENTRYPOINT ["flatfold"]
+CMD ["serve"]
+COPY --from=build /opt/flatfold /opt/flatfold
+COPY --from=build /out/ /

@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Remove from the image's environment what serving never loads, and say how much each freed.
+
+Run by the Dockerfile inside the build stage. Licences and metadata (*.dist-info) stay. A pattern
+that matches nothing fails the build, so that this list cannot rot unseen.
+"""
+
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+# glob below site-packages: why nothing misses it
+UNUSED = {
+    "onnxruntime/capi/libonnxruntime.so.*": "a second runtime, for C programs; Python's is static",
+    "onnxruntime/transformers": "converts language models",
+    "onnxruntime/tools": "converts models for phones",
+    "onnxruntime/quantization": "done at export time",
+    "numpy/**/tests": "numpy's own tests",
+    "numpy/f2py": "compiles Fortran",
+    "PIL/_avif.*": "AVIF is not one of the formats served",
+    "pillow.libs/libavif*": "used by the above alone",
+}
+
+
+def size(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder."""
+    if path.is_dir():
+        return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
+    return path.stat().st_size
+
+
+def prune(site: Path) -> int:
+    """Remove every match of `UNUSED` below `site`; return how many patterns matched nothing."""
+    idle = 0
+    for pattern, reason in UNUSED.items():
+        matches = sorted(site.glob(pattern))
+        freed = sum(size(match) for match in matches)
+        for match in matches:
+            shutil.rmtree(match) if match.is_dir() else match.unlink()
+        sys.stdout.write(f"{freed / 1e6:6.1f} MB  {pattern}: {reason}\n")
+        idle += not matches
+    return idle
+
+
+if __name__ == "__main__":
+    idle = prune(Path(sysconfig.get_path("purelib")))
+    sys.exit(f"{idle} patterns above match nothing any more: update deploy/prune.py" if idle else 0)
