@@ -8,7 +8,7 @@ from flatfold.contract.errors import UsageError
 from training.data import SIDE, Pictures, find_cifar10, load_cifar10
 from training.folders import has_class_folders, load_folders
 
-SMALLEST = 8  # pixels: three halvings must leave one
+SMALLEST = 9  # pixels: the whitening takes one, and three halvings must leave one
 
 
 def load_datasets(

@@ -9,7 +9,7 @@ import numpy as np
 
 from training.data import DataError, Pictures
 from training.metrics import accuracy, calibration, confusion_matrix, log_loss, per_class_accuracy
-from training.views import average_logits
+from training.views import weighted_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,21 +50,36 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of each picture.
+
+    Attributes:
+        labels: int64 (n,), the true labels in the model's order.
+        probabilities: (n, classes), single view, calibrated.
+        augmented: logits (n, classes) averaged over the views of `views.py`, or None.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: Floats
+    augmented: Floats | None
+
+
+def ask(
     predictor: Predictor,
     pictures: Pictures,
     *,
     batch_size: int = 500,
     tta: bool = True,
     progress: Callable[[int], object] = lambda _: None,
-) -> Evaluation:
-    """Measure `predictor` on `pictures`.
+) -> Answers:
+    """Ask `predictor` about every picture.
 
     Args:
         predictor: the model.
         pictures: their size must be the model's, their names among the model's labels.
         batch_size: pictures a call of the model.
-        tta: measure with test-time augmentation too, at seven times the work.
+        tta: test-time augmentation too, at six times the work.
         progress: called with the number of pictures after each batch.
 
     Raises:
@@ -73,35 +88,26 @@ def evaluate(
     card = predictor.card
     labels = _labels_as(card.labels, pictures)
     _check_size(pictures, card.height, card.width)
-    probabilities, augmented = [], []
+    single, augmented = [], []
     for start in range(0, len(pictures), batch_size):
         batch = pictures.images[start : start + batch_size]
-        probabilities.append(predictor.predict(batch)[1])
-        if tta:
-            augmented.append(average_logits(lambda view: predictor.predict(view)[0], batch))
+        views = weighted_views(batch) if tta else [(1.0, batch)]
+        answers = [(weight, *predictor.predict(view)) for weight, view in views]
+        single.append(answers[0][2])  # the first view is the unchanged picture
+        augmented.append(sum(weight * np.asarray(logits, float) for weight, logits, _ in answers))
         progress(len(batch))
-    return summarise(
-        np.concatenate(probabilities),
-        labels,
-        card.labels,
-        augmented=np.concatenate(augmented) if tta else None,
-    )
+    return Answers(labels, np.concatenate(single), np.concatenate(augmented) if tta else None)
 
 
-def summarise(
-    probabilities: Floats,
-    labels: NDArray[np.int64],
-    names: Sequence[str],
-    *,
-    augmented: Floats | None = None,
-) -> Evaluation:
-    """Turn probabilities (n, classes), and logits (n, classes) with TTA, into figures."""
+def summarise(answers: Answers, names: Sequence[str]) -> Evaluation:
+    """Turn answers into figures; `names` are the model's class names."""
+    labels, probabilities = answers.labels, answers.probabilities
     confusion = confusion_matrix(probabilities, labels)
     shares = per_class_accuracy(confusion)
     return Evaluation(
         images=len(labels),
         accuracy=accuracy(probabilities, labels),
-        accuracy_tta=None if augmented is None else accuracy(augmented, labels),
+        accuracy_tta=None if answers.augmented is None else accuracy(answers.augmented, labels),
         log_loss=log_loss(probabilities, labels),
         ece=calibration(probabilities, labels).error,
         per_class={

@@ -7,12 +7,12 @@ and its mirror image, half on translations by a pixel, up-left and down-right, e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -21,7 +21,7 @@ SHIFTED_WEIGHT = 0.5
 
 
 def weighted_views(images: NDArray[np.uint8]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Yield (weight, view) for each view of `images`; the weights sum to 1.
+    """Yield (weight, view) for each view of `images`, first the unchanged one; weights sum to 1.
 
     Images and views are uint8 (n, height, width, 3). What a translation uncovers is filled by
     reflection, so both sides must be at least 2 pixels.
@@ -34,13 +34,3 @@ def weighted_views(images: NDArray[np.uint8]) -> Iterator[tuple[float, NDArray[n
     for weight, view in zip(weights, (images, *shifted), strict=True):
         for mirrored in (view, view[:, :, ::-1]):
             yield weight / 2, np.ascontiguousarray(mirrored)
-
-
-def average_logits(
-    predict: Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]], images: NDArray[np.uint8]
-) -> NDArray[np.float64]:
-    """Return float64 (n, classes): the weighted mean of `predict`'s logits over all views."""
-    total = sum(
-        weight * np.asarray(predict(view), np.float64) for weight, view in weighted_views(images)
-    )
-    return np.asarray(total)

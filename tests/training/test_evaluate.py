@@ -5,7 +5,7 @@ import pytest
 
 from flatfold.contract.card import Card
 from training.data import DataError, Pictures
-from training.evaluate import evaluate
+from training.evaluate import Evaluation, ask, summarise
 from training.metrics import softmax
 from training.predictor import Predictor
 
@@ -24,6 +24,21 @@ def colours(*names: str, known: tuple[str, ...] = CARD.labels) -> Pictures:
         image[..., ("red", "green", "blue").index(name)] = 255
     labels = np.array([known.index(name) for name in names], np.int64)
     return Pictures(images, labels, known)
+
+
+def evaluate(predictor: Predictor, pictures: Pictures, **settings: object) -> Evaluation:
+    return summarise(ask(predictor, pictures, **settings), predictor.card.labels)
+
+
+def test_tta_is_the_weighted_mean_of_the_views_and_the_single_view_is_the_first() -> None:
+    pictures = colours("red")
+    pictures.images[0, :, 2:] = (0, 255, 0)  # the right half green
+    left_column = Predictor(CARD, lambda images: by_colour(images[:, :, :1]))
+    answers = ask(left_column, pictures)
+    full = 255 / 64
+    assert answers.probabilities == pytest.approx(softmax(np.array([[0, 0, full]])))
+    # Red is on the left in the unchanged view and both translations, green in their mirror images.
+    assert answers.augmented == pytest.approx(np.array([[0, full / 2, full / 2]]))
 
 
 def test_every_figure_of_a_small_set() -> None:

@@ -107,6 +107,6 @@ def test_wrong_sizes_and_places(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="CIFAR-10's pictures are 32x32"):
         load_datasets(cifar, size=64)
     with pytest.raises(UsageError, match="too small"):
-        load_datasets(cifar, size=4)
+        load_datasets(cifar, size=8)
     with pytest.raises(DataError, match="no CIFAR-10 in"):
         load_datasets(tmp_path / "nowhere")

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm  # noqa: PLC0415 # heavy imports wait until the command runs
 
     from training.datasets import load_test  # noqa: PLC0415 # as above
-    from training.evaluate import evaluate  # noqa: PLC0415 # as above
+    from training.evaluate import ask, summarise  # noqa: PLC0415 # as above
     from training.predictor import load_predictor  # noqa: PLC0415 # as above
 
     if args.batch_size < 1:
@@ -44,13 +44,14 @@ def run(args: argparse.Namespace) -> int:
     predictor = load_predictor(args.model, args.device)
     pictures = load_test(args.data_dir, size=predictor.card.height)
     with tqdm(total=len(pictures), unit="img", disable=None) as bar:
-        measured = evaluate(
+        answers = ask(
             predictor,
             pictures,
             batch_size=args.batch_size,
             tta=not args.no_tta,
             progress=bar.update,
         )
+    measured = summarise(answers, predictor.card.labels)
     print(json.dumps(measured.to_dict()) if args.json else _text(measured))
     return 0
 

@@ -1,0 +1,36 @@
+"""A tiny recipe and made-up pictures: training in a second, for tests of the loop around it."""
+
+from dataclasses import replace
+
+import torch
+
+from training.loop import Split
+from training.network import NetworkConfig
+from training.recipe import PRESETS
+
+TINY = NetworkConfig(widths=(16, 16), depths=(2, 3), image_size=12, logit_scale=1 / 16)
+
+
+def tiny_recipe(base="best", **changes):
+    network = replace(TINY, logit_scale=PRESETS[base].network.logit_scale)
+    return replace(PRESETS[base], **{"network": network, "epochs": 3, "batch_size": 32, "cutout": 4, **changes})
+
+
+def stripes(count, seed=0, size=12):
+    """Pictures whose class is the brightness of their top rows: learnable, and made of noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 10, (count,), generator=generator)
+    images = torch.randint(0, 60, (count, size, size, 3), generator=generator)
+    images[:, : size // 2] += labels[:, None, None, None] * 19
+    return Split(images.to(torch.uint8), labels)
+
+
+class Recorder:
+    def __init__(self):
+        self.batches, self.records = [], []
+
+    def batch(self, epoch, step, loss, accuracy):
+        self.batches.append((epoch, step, loss, accuracy))
+
+    def epoch(self, record):
+        self.records.append(record)
