@@ -98,7 +98,7 @@ PRESETS: dict[str, Recipe] = {
         network=NetworkConfig(
             widths=(64, 256, 384), depths=(3, 3, 3), logit_scale=1 / 9, bn_momentum=0.1
         ),
-        epochs=50,
+        epochs=45,
         batch_size=1024,
         hardest=0.5,
         filters="sgd",

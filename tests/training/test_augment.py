@@ -24,7 +24,9 @@ def test_is_a_crop_of_the_mirrored_and_reflected_picture(seed, translate):
 
 def test_shifts_differ_between_pictures():
     same = IMAGES[:1].expand(32, -1, -1, -1)
-    seen = augment(same, torch.zeros(32, dtype=torch.bool), torch.Generator().manual_seed(0), translate=2)
+    seen = augment(
+        same, torch.zeros(32, dtype=torch.bool), torch.Generator().manual_seed(0), translate=2
+    )
     assert len({picture.numpy().tobytes() for picture in seen}) > 8
 
 
@@ -40,4 +42,7 @@ def test_normalise_gives_channels_first_and_the_written_formula():
     seen = normalise(IMAGES, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     expected = (IMAGES[2, 3, 4, 1].item() / 255 - 0.2) / 0.6
     assert seen.shape == (6, 3, 8, 10)
-    assert seen[2, 1, 3, 4].item() == np.float32(expected).item() or abs(seen[2, 1, 3, 4] - expected) < 1e-6
+    assert (
+        seen[2, 1, 3, 4].item() == np.float32(expected).item()
+        or abs(seen[2, 1, 3, 4] - expected) < 1e-6
+    )

@@ -4,7 +4,7 @@ import torch
 from training.loop import Trainer, TrainingError
 from training.precision import choose_compute
 
-from .small import Recorder, stripes, tiny_recipe
+from .small import Recorder, shades, tiny_recipe
 
 CPU = choose_compute("cpu", "fp32")
 
@@ -26,7 +26,7 @@ class Killer(Recorder):
 
 
 def trainer(recipe, seed=0):
-    return Trainer(recipe, stripes(320), stripes(64, seed=9), seed=seed, compute=CPU)
+    return Trainer(recipe, shades(320), shades(64, seed=9), seed=seed, compute=CPU)
 
 
 def weights(network):

@@ -22,7 +22,9 @@ def test_keeps_the_singular_vectors():
 def test_a_step_has_the_same_relative_size_whatever_the_gradient():
     sizes = []
     for scale in (1e-3, 1e3):
-        weight = torch.nn.Parameter(torch.randn(16, 8, 3, 3, generator=torch.Generator().manual_seed(1)))
+        weight = torch.nn.Parameter(
+            torch.randn(16, 8, 3, 3, generator=torch.Generator().manual_seed(1))
+        )
         weight.grad = scale * torch.randn(16, 8, 3, 3, generator=torch.Generator().manual_seed(2))
         Muon([weight], lr=0.0, momentum=0.6).step()
         before = weight.detach().clone()

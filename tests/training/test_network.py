@@ -5,7 +5,7 @@ from flatfold.contract.errors import UsageError
 from training.augment import normalise
 from training.network import FlatNet, NetworkConfig, initialise, whiten
 
-from .small import TINY, stripes
+from .small import TINY, shades
 
 
 def seeded(config=TINY, seed=0):
@@ -31,7 +31,7 @@ def test_each_filter_bank_starts_by_passing_its_input_on():
 
 
 def test_whitening_decorrelates_patches():
-    images = normalise(stripes(200).images, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    images = normalise(shades(200).images, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     network = seeded()
     whiten(network, images, eps=0)
     patches = torch.nn.functional.conv2d(images, network.whiten.weight[:12])
