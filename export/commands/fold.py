@@ -1,0 +1,75 @@
+"""`flatfold fold IN.onnx -o OUT.onnx`: fold the batch norms of any .onnx file, proven first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flatfold.contract.errors import FlatfoldError
+from flatfold.contract.files import atomic_path
+
+if TYPE_CHECKING:
+    import argparse
+
+
+class KeptError(FlatfoldError):
+    """`--strict`: a batch norm stays."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", metavar="IN.onnx", type=Path, help="the model to fold")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT.onnx", type=Path, required=True, help="the folded model"
+    )
+    parser.add_argument(
+        "--report", metavar="REPORT.json", type=Path, help="write each batch norm's verdict here"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="write nothing and fail when a batch norm stays"
+    )
+    parser.add_argument(
+        "--check-data",
+        metavar="DIR",
+        type=Path,
+        help="a folder of pictures to prove the folded model on, besides random numbers",
+    )
+    parser.add_argument(
+        "--no-merge", action="store_true", help="leave parallel convolutions as they are"
+    )
+    parser.add_argument(
+        "--no-proof", action="store_true", help="write without comparing the outputs"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load, fold, prove, write, report."""
+    # Imported late: `flatfold --help` must not load onnx.
+    from export.fold import fold_in_place  # noqa: PLC0415
+    from export.loading import open_model, staged, write_model  # noqa: PLC0415
+
+    model, folder = open_model(args.model)
+    report = fold_in_place(model, merge_branches=not args.no_merge, folder=folder)
+    print(report.summary())
+    if args.report is not None:
+        with atomic_path(args.report) as path:
+            path.write_text(report.to_json())
+    if args.strict and report.kept:
+        raise KeptError(
+            f"--strict was given and {len(report.kept)} of {len(report.verdicts)} batch norms "
+            "stay; nothing is written"
+        )
+    with staged(args.output) as stage:
+        write_model(model, stage, folder)
+        if not args.no_proof:
+            print(f"proven: {_prove(args.model, stage, args.check_data)}")
+    print(f"wrote {args.output}")
+    return 0
+
+
+def _prove(original: Path, folded: Path, check_data: Path | None) -> str:
+    from export.pictures import check_pictures  # noqa: PLC0415 - onnxruntime, only when proving
+    from export.proof import prove  # noqa: PLC0415 - as above
+
+    images = check_pictures(check_data, original) if check_data else None
+    return prove(original, folded, images=images).summary()

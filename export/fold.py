@@ -1,0 +1,163 @@
+"""Fold the batch norms of an ONNX model: a thin walk over its nodes, the rules do the work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+
+from export.affine_nodes import ARITHMETIC, arithmetic, batch_norm_affine
+from export.graph import Blocked, Node
+from export.graph_body import Body, open_bodies
+from export.plan import carry_out, plan_backward, plan_forward
+from export.report import FOLDED, KEPT, FoldReport, Verdict
+from export.rules import Step, Want
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from export.algebra import Affine
+
+
+def fold_model(model: ModelProto, *, merge_branches: bool = True) -> tuple[ModelProto, FoldReport]:
+    """Return a copy of the model with every batch norm folded that folds exactly, and the report.
+
+    Args:
+        model: any ONNX model of opset 7 or newer, its data in memory; it is left as it is.
+        merge_branches: merge parallel convolutions of one input that are added up into one.
+
+    Raises:
+        FoldRefusedError: a batch norm has NaN, infinite or negative statistics; names the node.
+    """
+    folded = onnx.ModelProto()
+    folded.CopyFrom(model)
+    return folded, fold_in_place(folded, merge_branches=merge_branches)
+
+
+def fold_in_place(
+    model: ModelProto, *, merge_branches: bool = True, folder: Path | None = None
+) -> FoldReport:
+    """Fold `model` itself, as `fold_model` does.
+
+    Args:
+        model: as in `fold_model`; external data may still be in its files.
+        merge_branches: as in `fold_model`.
+        folder: where those files are.
+    """
+    bodies = open_bodies(model, folder)
+    reports = []
+    for body in reversed(bodies):  # inner bodies first: what they stop reading, the outer one drops
+        body.reindex()
+        reports.append(_Folder(body, merge_branches=merge_branches).fold())
+    return FoldReport(
+        verdicts=tuple(verdict for report in reports for verdict in report.verdicts),
+        merges=tuple(merge for report in reports for merge in report.merges),
+        absorbed=tuple(name for report in reports for name in report.absorbed),
+    )
+
+
+class _Folder:
+    """Folds one body and keeps the books."""
+
+    def __init__(self, body: Body, *, merge_branches: bool) -> None:
+        self.body = body
+        self.merge_branches = merge_branches
+        self.absorbed: list[str] = []
+        self.names = {node: node.name for node in body.nodes if _is_batch_norm(node)}
+        self.verdicts: dict[Node, Verdict] = {}
+
+    def fold(self) -> FoldReport:
+        """Sweep until nothing changes."""
+        while self._sweep():
+            pass
+        self.body.tidy()
+        return FoldReport(
+            verdicts=tuple(self.verdicts[node] for node in self.names),
+            absorbed=tuple(self.absorbed),
+        )
+
+    def _sweep(self) -> bool:
+        """Try every affine node: backward in graph order, then forward against it."""
+        changed = False
+        for node in list(self.body.nodes):
+            changed |= self._try(node, backward=True)
+        for node in reversed(list(self.body.nodes)):
+            changed |= self._try(node, backward=False)
+        return changed
+
+    def _try(self, node: Node, *, backward: bool) -> bool:
+        if node not in self.body:
+            return False  # an earlier fold of this sweep took it out
+        if _is_batch_norm(node):
+            return self._try_batch_norm(node, backward=backward)
+        if node.op_type in ARITHMETIC:
+            return self._try_arithmetic(node, backward=backward)
+        return False
+
+    def _try_batch_norm(self, node: Node, *, backward: bool) -> bool:
+        name = self.names[node]
+        try:
+            affine = batch_norm_affine(self.body, node)
+            steps = self._plan(node, 1, affine, backward=backward)
+        except Blocked as blocked:
+            self._keep(node, blocked, backward=backward)
+            return False
+        self._take_out(node, steps)
+        rule = _rule_text(steps, backward=backward)
+        self.verdicts[node] = Verdict(name, FOLDED, rule, f"folded {rule}")
+        return True
+
+    def _keep(self, node: Node, blocked: Blocked, *, backward: bool) -> None:
+        before = self.verdicts.get(node)
+        if backward or before is None or before.reason == blocked.reason:
+            self.verdicts[node] = Verdict(
+                self.names[node], KEPT, reason=blocked.reason, blocker=blocked.blocker
+            )
+            return
+        self.verdicts[node] = Verdict(
+            self.names[node],
+            KEPT,
+            reason=f"{before.reason.partition('; forward: ')[0]}; forward: {blocked.reason}",
+            blocker=before.blocker or blocked.blocker,
+        )
+
+    def _try_arithmetic(self, node: Node, *, backward: bool) -> bool:
+        found = arithmetic(self.body, node)
+        if found is None or found.affine is None:
+            return False
+        try:
+            steps = self._plan(node, found.axis, found.affine, backward=backward, slot=found.slot)
+        except Blocked:
+            return False
+        self._take_out(node, steps, found.slot)
+        self.absorbed.append(node.name)
+        return True
+
+    def _plan(
+        self, node: Node, axis: int, affine: Affine, *, backward: bool, slot: int = 0
+    ) -> list[Step]:
+        if not self.body.can_bypass(node, slot):
+            raise Blocked(node.name, f"{node.label} stands between an input and an output")
+        if backward:
+            return plan_backward(self.body, Want(node.input(slot), axis, affine))
+        return plan_forward(self.body, Want(node.output, axis, affine))
+
+    def _take_out(self, node: Node, steps: list[Step], slot: int = 0) -> None:
+        carry_out(self.body, steps)
+        self.body.bypass(node, slot)
+
+
+def _is_batch_norm(node: Node) -> bool:
+    return node.op_type == "BatchNormalization"
+
+
+def _rule_text(steps: list[Step], *, backward: bool) -> str:
+    """Return for example "backward into Conv through MaxPool"."""
+    into = sorted({step.node.op_type for step in steps if not step.wants})
+    through = sorted({step.node.op_type for step in steps if step.wants})
+    text = f"{'backward' if backward else 'forward'} into {' and '.join(into)}"
+    if not into:
+        return "an identity"
+    return f"{text} through {' and '.join(through)}" if through else text

@@ -1,0 +1,274 @@
+"""An index over one ONNX body: a graph, a branch of control flow or a local function."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
+
+DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+class Blocked(Exception):  # noqa: N818 - no error: the answer "this cannot fold", with its reason
+    """A check's negative answer.
+
+    Attributes:
+        blocker: the name of the node in the way; "" when no node is.
+        reason: one sentence.
+        shift_only: the scale alone would have been taken.
+    """
+
+    def __init__(self, blocker: str, reason: str, *, shift_only: bool = False) -> None:
+        super().__init__(reason)
+        self.blocker = blocker
+        self.reason = reason
+        self.shift_only = shift_only
+
+
+class Node:
+    """One node of a body; compares by identity, as two nodes may read alike."""
+
+    def __init__(self, proto: NodeProto) -> None:
+        self.proto = proto
+
+    @property
+    def op_type(self) -> str:
+        """The operator; one outside ONNX's own domain carries its domain: "com.microsoft::Gelu"."""
+        if self.proto.domain in DEFAULT_DOMAINS:
+            return str(self.proto.op_type)
+        return f"{self.proto.domain}::{self.proto.op_type}"
+
+    @property
+    def name(self) -> str:
+        """The node's name, or its first output's where it has none."""
+        return str(self.proto.name or (self.proto.output[0] if self.proto.output else ""))
+
+    @property
+    def label(self) -> str:
+        """Name and operator, for a sentence."""
+        return f"{self.name} ({self.op_type})"
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the values read; "" for one left out."""
+        return list(self.proto.input)
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the values made; "" for one left out."""
+        return list(self.proto.output)
+
+    @property
+    def output(self) -> str:
+        """Name of the first output."""
+        return str(self.proto.output[0])
+
+    def input(self, slot: int) -> str:
+        """Return the name of the value read at `slot`, "" when there is none."""
+        return str(self.proto.input[slot]) if slot < len(self.proto.input) else ""
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Return an attribute's value, texts as str.
+
+        Raises:
+            Blocked: the value is a parameter of the enclosing function.
+        """
+        for attribute in self.proto.attribute:
+            if attribute.name != name:
+                continue
+            if attribute.ref_attr_name:
+                raise Blocked(
+                    self.name, f"{self.label} takes {name!r} from the caller of its function"
+                )
+            value = onnx.helper.get_attribute_value(attribute)
+            return value.decode() if isinstance(value, bytes) else value
+        return default
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Replace an attribute, or add it."""
+        self.drop_attributes(name)
+        self.proto.attribute.append(onnx.helper.make_attribute(name, value))
+
+    def drop_attributes(self, *names: str) -> None:
+        """Remove attributes; those that are not there do not matter."""
+        kept = [entry for entry in self.proto.attribute if entry.name not in names]
+        del self.proto.attribute[:]
+        self.proto.attribute.extend(kept)
+
+    def set_input(self, slot: int, value: str) -> None:
+        """Read `value` at `slot`, leaving out the slots before it that were not there."""
+        while len(self.proto.input) <= slot:
+            self.proto.input.append("")
+        self.proto.input[slot] = value
+
+    def bodies(self) -> Iterator[GraphProto]:
+        """Yield the graphs that the node carries: branches of If, bodies of Loop and Scan."""
+        for attribute in self.proto.attribute:
+            yield from attribute_bodies(attribute)
+
+
+def attribute_bodies(attribute: AttributeProto) -> Iterator[GraphProto]:
+    """Yield the graphs inside one attribute."""
+    if attribute.type == onnx.AttributeProto.GRAPH:
+        yield attribute.g
+    elif attribute.type == onnx.AttributeProto.GRAPHS:
+        yield from attribute.graphs
+
+
+@dataclass(frozen=True)
+class Use:
+    """One place that reads a value.
+
+    Attributes:
+        node: the reader; None when the value is an output of the body.
+        slot: the reader's input; -1 when a body inside the reader reads it.
+    """
+
+    node: Node | None
+    slot: int
+
+    @property
+    def label(self) -> str:
+        """The reader, for a sentence."""
+        return self.node.label if self.node else "an output of the graph"
+
+
+class Graph:
+    """Who makes and who reads each value of one body, kept right while the body is edited."""
+
+    def __init__(self, proto: GraphProto | FunctionProto) -> None:
+        self.proto = proto
+        self.reindex()
+
+    def reindex(self) -> None:
+        """Read the body anew."""
+        self.nodes = [Node(proto) for proto in self.proto.node]
+        self._producers: dict[str, Node] = {}
+        self._uses: dict[str, list[Use]] = defaultdict(list)
+        for node in self.nodes:
+            for output in node.outputs:
+                self._producers[output] = node
+            for slot, value in enumerate(node.inputs):
+                self._uses[value].append(Use(node, slot))
+            for body in node.bodies():
+                for value in _values_read(body):
+                    self._uses[value].append(Use(node, -1))
+        self._producers.pop("", None)
+        self._uses.pop("", None)
+        for slot, output in enumerate(self.output_names):
+            self._uses[output].append(Use(None, slot))
+
+    @property
+    def is_function(self) -> bool:
+        """Whether the body is a local function, which has no initializers."""
+        return isinstance(self.proto, onnx.FunctionProto)
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the body's inputs."""
+        return _names(self.proto.input)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the body's outputs."""
+        return _names(self.proto.output)
+
+    def producer(self, value: str) -> Node | None:
+        """Return the node that makes `value`; None for inputs, initializers and outer values."""
+        return self._producers.get(value)
+
+    def uses(self, value: str) -> list[Use]:
+        """Return every place that reads `value`."""
+        return list(self._uses.get(value, ()))
+
+    def is_output(self, value: str) -> bool:
+        """Whether `value` leaves the body."""
+        return any(use.node is None for use in self.uses(value))
+
+    def spare_outputs_used(self, node: Node) -> list[str]:
+        """Return the outputs after the first that something reads."""
+        return [output for output in node.outputs[1:] if output and self._uses.get(output)]
+
+    def set_input(self, node: Node, slot: int, value: str) -> None:
+        """Make `node` read `value` at `slot`."""
+        before = node.input(slot)
+        if before:
+            self._uses[before] = [u for u in self._uses[before] if u != Use(node, slot)]
+        node.set_input(slot, value)
+        self._uses[value].append(Use(node, slot))
+
+    def can_bypass(self, node: Node, slot: int = 0) -> bool:
+        """Whether `bypass` can take `node` out."""
+        source, result = node.input(slot), node.output
+        if self.producer(source) and len(self.uses(source)) == 1:
+            return True
+        return all(use.node is not None and use.slot >= 0 for use in self.uses(result))
+
+    def bypass(self, node: Node, slot: int = 0) -> None:
+        """Take out `node`: what read its first output reads its input `slot` instead.
+
+        Where nothing else reads that input, its producer takes over the output's name, so that
+        names that a person or another body knows stay.
+        """
+        source, result = node.input(slot), node.output
+        producer = self.producer(source)
+        alone = len(self.uses(source)) == 1
+        self.remove(node)
+        if producer is not None and alone:
+            producer.proto.output[producer.outputs.index(source)] = result
+            del self._producers[source]
+            self._producers[result] = producer
+        else:
+            for use in self.uses(result):
+                assert use.node is not None  # noqa: S101 - `can_bypass` was asked before
+                self.set_input(use.node, use.slot, source)
+
+    def remove(self, node: Node) -> None:
+        """Take out `node`; its outputs then have no producer."""
+        for slot, value in enumerate(node.inputs):
+            if value:
+                self._uses[value] = [u for u in self._uses[value] if u != Use(node, slot)]
+        for output in node.outputs:
+            self._producers.pop(output, None)
+        position = next(i for i, other in enumerate(self.nodes) if other is node)
+        del self.nodes[position]
+        del self.proto.node[position]
+
+    def __contains__(self, node: Node) -> bool:
+        return any(self._producers.get(output) is node for output in node.outputs if output)
+
+    def remove_unread(self) -> list[Node]:
+        """Take out every node that nothing reads, last first, and return them."""
+        removed = []
+        for node in reversed(list(self.nodes)):
+            if not any(self._uses.get(output) for output in node.outputs):
+                for body in node.bodies():
+                    for value in _values_read(body):
+                        self._uses[value] = [u for u in self._uses[value] if u.node is not node]
+                self.remove(node)
+                removed.append(node)
+        return removed
+
+
+def _names(entries: Any) -> list[str]:
+    """Return names of a graph's ValueInfoProtos or a function's plain texts."""
+    return [entry if isinstance(entry, str) else entry.name for entry in entries]
+
+
+def _values_read(body: GraphProto) -> set[str]:
+    """Return every name that a body reads, bodies inside it included; its own values do no harm."""
+    read = {output.name for output in body.output}
+    for node in body.node:
+        read.update(node.input)
+        for attribute in node.attribute:
+            for inner in attribute_bodies(attribute):
+                read |= _values_read(inner)
+    read.discard("")
+    return read

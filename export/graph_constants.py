@@ -1,0 +1,99 @@
+"""Computing at fold time what a model computes from constants alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from export.tensors import read_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from export.graph import Node
+
+# A value with more elements is left for the run time: expanding it would only bloat the file.
+MAX_ELEMENTS = 1 << 26
+
+# Quantised weights stay quantised; random ones are different each time.
+_LEFT_ALONE = frozenset(
+    (
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Bernoulli",
+        "Multinomial",
+        "Dropout",
+    )
+)
+
+
+def can_evaluate(node: Node) -> bool:
+    """Whether the node is an ONNX operator that gives the same each time and carries no body."""
+    return (
+        "::" not in node.op_type
+        and node.op_type not in _LEFT_ALONE
+        and next(node.bodies(), None) is None
+        and not any(attribute.ref_attr_name for attribute in node.proto.attribute)
+        and onnx.defs.has(node.op_type)
+    )
+
+
+def constant_node_value(node: Node, folder: Path | None) -> NDArray[Any] | None:
+    """Return the value of a Constant node; None for texts and sparse tensors."""
+    for attribute in node.proto.attribute:
+        if attribute.name == "value":
+            return read_tensor(attribute.t, folder)
+        if attribute.name in ("value_float", "value_floats"):
+            return np.asarray(onnx.helper.get_attribute_value(attribute), np.float32)
+        if attribute.name in ("value_int", "value_ints"):
+            return np.asarray(onnx.helper.get_attribute_value(attribute), np.int64)
+    return None
+
+
+def evaluate(
+    node: Node, slot: int, inputs: Mapping[str, NDArray[Any]], opset: int
+) -> NDArray[Any] | None:
+    """Return output `slot` of one node from constant inputs, or None where that fails.
+
+    onnx's own reference implementation does it, so any operator in any opset is understood.
+    """
+    if node.op_type == "Identity":
+        return inputs[node.input(0)]
+    # Imported late: it loads every operator, which takes longer than most folds.
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+
+    graph = onnx.helper.make_graph(
+        [node.proto],
+        "constant",
+        [_value_info(name, value) for name, value in inputs.items()],
+        [onnx.helper.make_empty_tensor_value_info(node.outputs[slot])],
+    )
+    imports = [onnx.helper.make_opsetid("", opset)]
+    model = onnx.helper.make_model(graph, opset_imports=imports)
+    try:
+        with np.errstate(all="ignore"):
+            (value,) = ReferenceEvaluator(model).run(None, dict(inputs))
+    except Exception:  # noqa: BLE001 - whatever it cannot compute stays in the model, to be run
+        return None
+    return np.asarray(value)
+
+
+def _value_info(name: str, value: NDArray[Any]) -> onnx.ValueInfoProto:
+    element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    return onnx.helper.make_tensor_value_info(name, element, list(value.shape))
+
+
+def tensor_of(name: str, value: NDArray[Any]) -> onnx.TensorProto:
+    """Return a TensorProto of a float or integer array, bfloat16 included."""
+    return numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)

@@ -1,0 +1,78 @@
+"""A plan to move an affine through a body: every check first, then every rewrite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from export.graph import Blocked
+from export.rules import RULE_OF, Rule, Step, Want
+
+if TYPE_CHECKING:
+    from export.graph import Node
+    from export.graph_body import Body
+
+_NO_RULE = Rule()
+
+
+def plan_backward(body: Body, want: Want) -> list[Step]:
+    """Return the steps after which `want.value` comes out of its producers as wanted.
+
+    Raises:
+        Blocked: a node on the way cannot take its part; nothing has changed.
+    """
+    steps: list[Step] = []
+    pending = [want]
+    while pending:
+        want = pending.pop()
+        if want.affine.is_identity:
+            continue
+        node = body.producer(want.value)
+        if node is None:
+            raise Blocked("", f"{want.value!r} is {_origin(body, want.value)}, no node makes it")
+        uses = body.uses(want.value)
+        if len(uses) != 1:
+            readers = ", ".join(use.label for use in uses)
+            raise Blocked(node.name, f"{node.label} has {len(uses)} consumers: {readers}")
+        step = _rule(node).check_backward(body, node, want)
+        steps.append(step)
+        pending.extend(step.wants)
+    return steps
+
+
+def plan_forward(body: Body, want: Want) -> list[Step]:
+    """Return the steps after which every reader of `want.value` maps it by itself.
+
+    Raises:
+        Blocked: a node on the way cannot take its part; nothing has changed.
+    """
+    steps: list[Step] = []
+    pending = [want]
+    while pending:
+        want = pending.pop()
+        if want.affine.is_identity:
+            continue
+        for use in body.uses(want.value):
+            if use.node is None:
+                raise Blocked("", f"{want.value!r} is an output of the graph")
+            if use.slot < 0:
+                raise Blocked(use.node.name, f"a body inside {use.node.label} reads it")
+            step = _rule(use.node).check_forward(body, use.node, use.slot, want)
+            steps.append(step)
+            pending.extend(step.wants)
+    return steps
+
+
+def carry_out(body: Body, steps: list[Step]) -> None:
+    """Rewrite every step's node."""
+    for step in steps:
+        step.rule.rewrite(body, step)
+
+
+def _rule(node: Node) -> Rule:
+    return RULE_OF.get(node.op_type, _NO_RULE)
+
+
+def _origin(body: Body, value: str) -> str:
+    if value in body.input_names:
+        return "an input of the graph"
+    return "a constant" if body.constant(value) is not None else "made outside this body"

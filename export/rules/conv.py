@@ -1,0 +1,67 @@
+"""Conv takes an affine into its weight and bias; before it, only what its padding leaves exact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from export.graph import Blocked
+from export.rules.base import Rule, Step, Want, float_constant, require_axis
+from export.rules.linear import absorb
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from export.graph import Node
+    from export.graph_body import Body
+
+
+class ConvRule(Rule):
+    """Conv of any rank, with groups, strides and dilations."""
+
+    op_types: ClassVar[tuple[str, ...]] = ("Conv",)
+
+    def check_backward(self, body: Body, node: Node, want: Want) -> Step:
+        """Scale the filters, and scale and shift the bias."""
+        require_axis(node, want, 1)
+        return self._absorb(body, node, want, before=False)
+
+    def check_forward(self, body: Body, node: Node, slot: int, want: Want) -> Step:
+        """Scale what the filters read; the shift meets each filter whole only without padding."""
+        if slot != 0:
+            raise Blocked(node.name, f"{node.label} reads it as a weight")
+        require_axis(node, want, 1)
+        if want.affine.shifts and is_padded(body, node):
+            raise Blocked(
+                node.name,
+                f"{node.label} pads with zeros, where a folded shift would be wrong at the border",
+            )
+        return self._absorb(body, node, want, before=True)
+
+    def _absorb(self, body: Body, node: Node, want: Want, *, before: bool) -> Step:
+        weight = float_constant(body, node, 1, "weight")
+        bias = float_constant(body, node, 2, "bias") if node.input(2) else None
+        folded, shifted = absorb(
+            node, canonical(weight, node.attribute("group", 1)), bias, want.affine, before=before
+        )
+        constants = {1: folded.reshape(weight.shape)}
+        if shifted is not None:
+            constants[2] = shifted
+        return Step(self, node, constants)
+
+
+def canonical(weight: NDArray[Any], groups: int) -> NDArray[Any]:
+    """Return Conv's weight (outputs, inputs per group, *kernel) in the algebra's layout."""
+    outputs, inputs = weight.shape[:2]
+    return weight.reshape(groups, outputs // groups, inputs, -1)
+
+
+def is_padded(body: Body, node: Node) -> bool:
+    """Whether any filter can read beyond its input's border."""
+    auto_pad = node.attribute("auto_pad", "NOTSET")
+    if auto_pad in ("NOTSET", ""):
+        return any(node.attribute("pads", ()))
+    if auto_pad == "VALID":
+        return False
+    # SAME pads a kernel of one tap nowhere.
+    kernel = (body.shape(node.input(1)) or ())[2:]
+    return not kernel or any(size != 1 for size in kernel)
