@@ -39,15 +39,18 @@ def load_test(data_dir: str | Path | None = None, *, size: int | None = None) ->
     return load_cifar10(data_dir, train=False)
 
 
+def is_cifar10(data_dir: str | Path | None) -> bool:
+    """Say whether `data_dir` stands for CIFAR-10 and not for class folders."""
+    if data_dir is None or find_cifar10(data_dir) is not None:
+        return True
+    return not has_class_folders(Path(data_dir))
+
+
 def _class_folders(data_dir: str | Path | None, size: int | None) -> Path | None:
     """Return the folder of class folders, or None where the data is CIFAR-10."""
     if size is not None and size < SMALLEST:
         raise UsageError(f"--image-size {size} is too small; expected at least {SMALLEST} pixels")
-    if (
-        data_dir is not None
-        and find_cifar10(data_dir) is None
-        and has_class_folders(Path(data_dir))
-    ):
+    if data_dir is not None and not is_cifar10(data_dir):
         return Path(data_dir)
     if size not in (None, SIDE):
         raise UsageError(

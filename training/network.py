@@ -159,7 +159,7 @@ class FlatNet(nn.Module):
         return logits if self.logit_scale == 1 else logits * self.logit_scale
 
 
-def place(network: FlatNet, device: torch.device) -> None:
+def place(network: nn.Module, device: torch.device) -> None:
     """Move the network to `device`, filters stored channels last, as the fast kernels want them."""
     network.to(device)
     for weight in network.parameters():

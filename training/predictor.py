@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
+    from torch import nn
 
     Floats = NDArray[np.floating[Any]]
 
@@ -57,25 +59,30 @@ def load_predictor(path: str | Path, device: str = "auto") -> Predictor:
     raise ModelError(f"{path} is neither .safetensors nor .onnx")
 
 
-def _from_checkpoint(path: Path, device: str) -> Predictor:
+def network_predictor(network: nn.Module, card: Card, device: torch.device) -> Predictor:
+    """Return a predictor that asks `network`, on `device` and in eval mode, in float32."""
     import torch  # noqa: PLC0415 # an .onnx file is evaluated without torch
 
     from training.augment import normalise  # noqa: PLC0415 # as above
-    from training.checkpoint import load  # noqa: PLC0415 # as above
-    from training.precision import choose_device  # noqa: PLC0415 # as above
-
-    place = choose_device(device)
-    checkpoint = load(path)
-    network, card = checkpoint.network, checkpoint.card
-    network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
 
     def predict(images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         with torch.inference_mode():
-            batch = normalise(torch.from_numpy(images).to(place), card.mean, card.std)
+            batch = normalise(torch.from_numpy(images).to(device), card.mean, card.std)
             logits = network(batch).float().cpu().numpy()
         return logits, softmax(logits, card.temperature)
 
     return Predictor(card, predict)
+
+
+def _from_checkpoint(path: Path, device: str) -> Predictor:
+    from training.checkpoint import load  # noqa: PLC0415 # it imports torch
+    from training.network import place  # noqa: PLC0415 # as above
+    from training.precision import choose_device  # noqa: PLC0415 # as above
+
+    chosen = choose_device(device)
+    checkpoint = load(path)
+    place(checkpoint.network, chosen)
+    return network_predictor(checkpoint.network, checkpoint.card, chosen)
 
 
 def _from_onnx(path: Path) -> Predictor:

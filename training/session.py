@@ -1,26 +1,23 @@
-"""One call of `flatfold train`: data in, training, temperature, test, checkpoint out."""
+"""One call of `flatfold train`: pictures in, training, checkpoint and picture of the run out."""
 
 from __future__ import annotations
 
-import json
-import platform
-import shlex
-import sys
+import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-import flatfold
-from flatfold.contract.card import Card
 from flatfold.contract.errors import FlatfoldError, UsageError
-from training import checkpoint
-from training.data import load_cifar10
-from training.loop import MEAN, STD, Split, Trainer, score
+from training import state
+from training.datasets import is_cifar10, load_datasets
+from training.loop import Split, Trainer
+from training.outcome import MODEL_FILE, conclude
 from training.precision import choose_compute
+from training.progress import build_observer
 from training.recipe import preset
-from training.temperature import fit_temperature
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +25,10 @@ if TYPE_CHECKING:
     from training.data import Pictures
     from training.recipe import Recipe
 
-STATE_FILE, MODEL_FILE, LOG_FILE = "state.safetensors", "model.safetensors", "log.jsonl"
+STATE_FILE = "state.safetensors"
+HELD_OUT_SHARE = 10  # at most a tenth of the training pictures is held out for the temperature
+STEPS_PER_EPOCH = 20  # at least, so that a few hundred pictures of your own still teach something
+SMALLEST_BATCH = 16  # fewer pictures make batch statistics too noisy
 
 
 def run_session(args: argparse.Namespace) -> int:
@@ -37,22 +37,27 @@ def run_session(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     compute = choose_compute(args.device, args.precision)
-    pictures = load_cifar10(args.data_dir, train=True)
+    state_path = _state_path(args.output, resume=args.resume)
+    pictures, test = load_datasets(args.data_dir, size=args.image_size)
+    recipe = fit_recipe(recipe, pictures, batch_size=args.batch_size)
     train, holdout = split(pictures, recipe.holdout, args.seed)
     trainer = Trainer(recipe, train, holdout, seed=args.seed, compute=compute)
-    output = args.output
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FlatfoldError(f"cannot create {output}: {error.strerror}") from error
-    state_path = output / STATE_FILE
     if args.resume and state_path.exists():
         trainer.resume(state_path)
-        print(f"resuming after epoch {trainer.next_epoch} of {recipe.epochs}")  # noqa: T201
-    network = trainer.run(state_path, LineObserver(output / LOG_FILE))
-    card = _card(args, trainer, pictures)
-    checkpoint.save(output / MODEL_FILE, network, card)
-    print(f"wrote {output / MODEL_FILE}: {json.dumps(card.accuracy)}")  # noqa: T201
+        print(f"resuming after epoch {trainer.next_epoch} of {recipe.epochs}")  # noqa: T201 # a command's words
+    observer = build_observer(
+        args.output,
+        history=trainer.history,
+        epochs=recipe.epochs,
+        steps_per_epoch=trainer.steps_per_epoch,
+        batch_size=recipe.batch_size,
+    )
+    network = trainer.run(state_path, observer)
+    measured = conclude(trainer, network, test, name=_name(args), output=args.output)
+    print(  # noqa: T201 # as above
+        f"wrote {args.output / MODEL_FILE}: {measured.accuracy:.2%} of {measured.images} test "
+        f"pictures, {measured.accuracy_tta or 0:.2%} with test-time augmentation"
+    )
     return 0
 
 
@@ -67,6 +72,56 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     return recipe
 
 
+def fit_recipe(recipe: Recipe, pictures: Pictures, *, batch_size: int | None = None) -> Recipe:
+    """Return `recipe` with the classes and size of these training pictures.
+
+    For few pictures the held-out share and the batch (unless `batch_size` was asked for) get
+    smaller. For CIFAR-10 nothing changes.
+    """
+    holdout = min(recipe.holdout, max(1, len(pictures) // HELD_OUT_SHARE))
+    kept = len(pictures) - holdout
+    few = min(kept, max(SMALLEST_BATCH, kept // STEPS_PER_EPOCH))
+    network = replace(
+        recipe.network, classes=len(pictures.names), image_size=pictures.images.shape[1]
+    )
+    return replace(
+        recipe,
+        network=network,
+        holdout=holdout,
+        batch_size=batch_size or min(recipe.batch_size, few),
+    )
+
+
+def _state_path(output: Path, *, resume: bool) -> Path:
+    """Make the run's folder and return its state file's path.
+
+    Raises:
+        UsageError: an unfinished run would be overwritten.
+        FlatfoldError: the folder cannot be made.
+    """
+    path = output / STATE_FILE
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlatfoldError(f"cannot create {output}: {error.strerror}") from error
+    if path.exists() and not resume:
+        saved = state.read_progress(path)
+        done, epochs = saved["next_epoch"], saved["recipe"]["epochs"]
+        if done < epochs:
+            raise UsageError(
+                f"{output} holds an unfinished run, {done} of {epochs} epochs done: go on with "
+                f"--resume, give another --output, or delete {path}"
+            )
+    return path
+
+
+def _name(args: argparse.Namespace) -> str:
+    """Return the model's name: cifar10, or what the folder of pictures is called."""
+    if is_cifar10(args.data_dir):
+        return "cifar10"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(args.data_dir).resolve().name) or "pictures"
+
+
 def split(pictures: Pictures, holdout: int, seed: int) -> tuple[Split, Split]:
     """Return training pictures and `holdout` others, drawn by `seed`."""
     order = np.random.default_rng(seed).permutation(len(pictures))
@@ -78,51 +133,3 @@ def split(pictures: Pictures, holdout: int, seed: int) -> tuple[Split, Split]:
         )
 
     return part(kept), part(held)
-
-
-class LineObserver:
-    """Prints a line an epoch, and appends it to a JSON-lines file."""
-
-    def __init__(self, log: Any) -> None:
-        self._log = log
-
-    def batch(self, epoch: int, step: int, loss: float, accuracy: float) -> None:
-        """Ignore single batches."""
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Print and write the record."""
-        line = json.dumps(record)
-        print(line, flush=True)  # noqa: T201
-        with self._log.open("a") as file:
-            file.write(line + "\n")
-
-
-def _card(args: argparse.Namespace, trainer: Trainer, pictures: Pictures) -> Card:
-    """Return the card: temperature from the held-out pictures, accuracy from the test pictures."""
-    held = trainer.logits(trainer.holdout.images).cpu().numpy()
-    temperature = fit_temperature(held, trainer.holdout.labels.cpu().numpy())
-    test = load_cifar10(args.data_dir, train=False)
-    logits = trainer.logits(torch.from_numpy(test.images).to(trainer.compute.device)).cpu()
-    _, accuracy = score(logits, torch.from_numpy(test.labels))
-    size = trainer.recipe.network.image_size
-    return Card(
-        name="cifar10",
-        labels=pictures.names,
-        height=size,
-        width=size,
-        architecture=trainer.recipe.network.name,
-        temperature=temperature,
-        mean=MEAN,
-        std=STD,
-        accuracy={"test_top1": round(accuracy, 6), "test_images": len(test)},
-        provenance={
-            "command": shlex.join(["flatfold", *sys.argv[1:]]),
-            "recipe": trainer.recipe.to_dict(),
-            "seed": args.seed,
-            "training_seconds": round(sum(record["seconds"] for record in trainer.history), 1),
-            "precision": trainer.compute.precision,
-            "flatfold": flatfold.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    )

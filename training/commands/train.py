@@ -22,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", default="standard", help="fast, standard or best (default: standard)"
     )
     parser.add_argument(
-        "--data-dir", help="CIFAR-10 in its binary layout; else $FLATFOLD_DATA_DIR, else the cache"
+        "--data-dir",
+        help="CIFAR-10's folder, or one with a folder of pictures for each class; "
+        "else $FLATFOLD_DATA_DIR, else the cache, else a download",
+    )
+    parser.add_argument(
+        "--image-size", type=int, help="height and width of your own pictures (default: 32)"
     )
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--batch-size", type=int, help="instead of the preset's")

@@ -1,0 +1,110 @@
+"""What is made of a trained network: temperature, test figures, checkpoint and picture."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import flatfold
+from flatfold.contract.card import Card
+from training import checkpoint
+from training.evaluate import ask, summarise
+from training.loop import MEAN, STD
+from training.predictor import network_predictor
+from training.report import Results, write_report
+from training.temperature import fit_temperature
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.data import Pictures
+    from training.evaluate import Evaluation
+    from training.loop import Trainer
+    from training.network import FlatNet
+
+MODEL_FILE, REPORT_FILE = "model.safetensors", "report.png"
+BATCH_SIZE = 500
+
+
+def conclude(
+    trainer: Trainer, network: FlatNet, test: Pictures, *, name: str, output: Path
+) -> Evaluation:
+    """Calibrate and test `network` in float32, write its checkpoint, then the picture of the run.
+
+    Args:
+        trainer: the finished run.
+        network: what it trained.
+        test: the test pictures, used for nothing but the figures.
+        name: the model's short name.
+        output: the run's folder.
+
+    Returns:
+        The test figures.
+
+    Raises:
+        FlatfoldError: the network cannot be calibrated, or a file cannot be written.
+    """
+    card = Card(
+        name=name,
+        labels=test.names,
+        height=trainer.recipe.network.image_size,
+        width=trainer.recipe.network.image_size,
+        architecture=trainer.recipe.network.name,
+        mean=MEAN,
+        std=STD,
+        provenance=_provenance(trainer),
+    )
+    network.eval()
+    card = replace(card, temperature=_temperature(trainer, network, card))
+    predictor = network_predictor(network, card, trainer.compute.device)
+    with tqdm(desc="testing", total=len(test), unit="img", disable=None) as bar:
+        answers = ask(predictor, test, batch_size=BATCH_SIZE, progress=bar.update)
+    measured = summarise(answers, card.labels)
+    card = replace(card, accuracy=_figures(measured))
+    checkpoint.save(output / MODEL_FILE, network, card)
+    title = (
+        f"{card.name}: {card.architecture}, {trainer.recipe.preset}, test {measured.accuracy:.2%}"
+    )
+    results = Results(title, trainer.history, answers, test.images, card.labels)
+    write_report(output / REPORT_FILE, results)
+    return measured
+
+
+def _temperature(trainer: Trainer, network: FlatNet, card: Card) -> float:
+    """Fit the temperature on the pictures that were held out of training."""
+    predict = network_predictor(network, card, trainer.compute.device).predict
+    images = trainer.holdout.images.cpu().numpy()
+    batches = np.array_split(images, -(-len(images) // BATCH_SIZE))
+    logits = np.concatenate([predict(batch)[0] for batch in batches])
+    return fit_temperature(logits, trainer.holdout.labels.cpu().numpy())
+
+
+def _figures(measured: Evaluation) -> dict[str, Any]:
+    figures = {
+        "test_top1": measured.accuracy,
+        "test_top1_tta": measured.accuracy_tta,
+        "test_ece": measured.ece,
+        "test_log_loss": measured.log_loss,
+    }
+    rounded = {key: round(value, 6) for key, value in figures.items() if value is not None}
+    return rounded | {"test_images": measured.images}
+
+
+def _provenance(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "command": shlex.join(["flatfold", *sys.argv[1:]]),
+        "recipe": trainer.recipe.to_dict(),
+        "seed": trainer.seed,
+        "training_seconds": round(sum(record["seconds"] for record in trainer.history), 1),
+        "precision": trainer.compute.precision,
+        "flatfold": flatfold.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
