@@ -1,0 +1,37 @@
+"""Counts and times of a model's executions, by batch size."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class BatchTotal:
+    """Executions of one batch size: how many, and their nanoseconds together."""
+
+    count: int = 0
+    nanoseconds: int = 0
+
+
+class Executions:
+    """A model's executions so far; written by the threads that run it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_rows: dict[int, BatchTotal] = {}
+
+    def add(self, rows: int, nanoseconds: int) -> None:
+        """Count one execution of a batch of `rows`."""
+        with self._lock:
+            total = self._by_rows.setdefault(rows, BatchTotal())
+            total.count += 1
+            total.nanoseconds += nanoseconds
+
+    def by_rows(self) -> dict[int, BatchTotal]:
+        """Return a copy: batch size -> total, smallest batch first."""
+        with self._lock:
+            return {
+                rows: BatchTotal(total.count, total.nanoseconds)
+                for rows, total in sorted(self._by_rows.items())
+            }

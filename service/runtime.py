@@ -1,0 +1,145 @@
+"""How onnxruntime runs a model: the execution provider, its threads, its options.
+
+An explicit provider that is missing is an error, never a silent fall back to the CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime
+
+from flatfold.contract.errors import FlatfoldError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROVIDERS: dict[str, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+CHOICES = ("auto", *PROVIDERS)
+# Tried in this order by "auto". TensorRT is left out: it builds an engine for minutes at each
+# start, which nobody expects unasked.
+AUTOMATIC = ("cuda", "openvino", "cpu")
+REMEDIES: dict[str, str] = {
+    "cuda": "pip install 'flatfold[gpu]' and check nvidia-smi, or --provider cpu",
+    "tensorrt": "pip install 'flatfold[gpu]' and TensorRT's libraries, or --provider cuda",
+    "openvino": "pip install onnxruntime-openvino, or --provider cpu",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class ProviderError(FlatfoldError):
+    """The execution provider that was asked for cannot run here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """How sessions are made.
+
+    Attributes:
+        provider: one of `CHOICES`.
+        intra_op_threads: threads inside one operator on the CPU; 0 for one a core.
+        spinning: let idle threads spin, which trades other work's CPU time for latency.
+        half_precision: TensorRT and OpenVINO compute in float16. CUDA computes in the precision of
+            the file: `flatfold export --precision fp16` makes one in float16.
+        device_id: which GPU.
+    """
+
+    provider: str = "auto"
+    intra_op_threads: int = 0
+    spinning: bool = False
+    half_precision: bool = False
+    device_id: int = 0
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """An onnxruntime session and the provider that runs it, a key of `PROVIDERS`."""
+
+    session: onnxruntime.InferenceSession
+    provider: str
+
+
+def open_session(path: Path, options: RuntimeOptions) -> OpenSession:
+    """Open one .onnx file.
+
+    Raises:
+        ProviderError: the explicit provider is unknown, not installed or does not start.
+        Exception: whatever onnxruntime raises for a file that it cannot read.
+    """
+    candidates = provider_candidates(options.provider, onnxruntime.get_available_providers())
+    for name in candidates:
+        session = onnxruntime.InferenceSession(
+            path, _session_options(options), providers=_with_cpu(name, options)
+        )
+        # onnxruntime itself falls back when a provider's libraries do not load: look what it took.
+        if PROVIDERS[name] in session.get_providers():
+            return OpenSession(session, name)
+        if options.provider != "auto":
+            raise ProviderError(
+                f"--provider {name} did not start: onnxruntime fell back to "
+                f"{', '.join(session.get_providers())} (its own message is above); "
+                f"{REMEDIES[name]}"
+            )
+        logger.warning("provider %s is installed but did not start; trying the next", name)
+    raise ProviderError("onnxruntime has no CPU provider; install the onnxruntime package again")
+
+
+def provider_candidates(choice: str, available: list[str]) -> tuple[str, ...]:
+    """Return the providers to try, in order.
+
+    Args:
+        choice: one of `CHOICES`.
+        available: what onnxruntime says it was built with.
+
+    Raises:
+        ProviderError: `choice` is unknown or not in `available`.
+    """
+    if choice == "auto":
+        return tuple(name for name in AUTOMATIC if PROVIDERS[name] in available)
+    if choice not in PROVIDERS:
+        raise ProviderError(f"--provider must be one of {', '.join(CHOICES)}; got {choice!r}")
+    if PROVIDERS[choice] not in available:
+        raise ProviderError(
+            f"--provider {choice} needs onnxruntime with {PROVIDERS[choice]}; this one "
+            f"({onnxruntime.__version__}) has {', '.join(available)}; {REMEDIES.get(choice, '')}"
+        )
+    return (choice,)
+
+
+def _with_cpu(name: str, options: RuntimeOptions) -> list[Any]:
+    """Return onnxruntime's providers argument: the one, then the CPU for operators it lacks."""
+    chosen: Any = PROVIDERS[name]
+    if name == "cuda":
+        # The default, EXHAUSTIVE, times every algorithm anew for each batch size that comes by.
+        chosen = (
+            chosen,
+            {"device_id": options.device_id, "cudnn_conv_algo_search": "HEURISTIC"},
+        )
+    elif name == "tensorrt":
+        chosen = (
+            chosen,
+            {"device_id": options.device_id, "trt_fp16_enable": options.half_precision},
+        )
+    elif name == "openvino":
+        precision = "FP16" if options.half_precision else "FP32"
+        chosen = (chosen, {"precision": precision})
+    return [chosen] if name == "cpu" else [chosen, PROVIDERS["cpu"]]
+
+
+def _session_options(options: RuntimeOptions) -> onnxruntime.SessionOptions:
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = options.intra_op_threads
+    session_options.inter_op_num_threads = 1
+    session_options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "1" if options.spinning else "0"
+    )
+    session_options.log_severity_level = 3  # errors; they come back as exceptions as well
+    return session_options

@@ -1,0 +1,106 @@
+"""Small ONNX models that tests serve, each built in a few lines with the onnx package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from flatfold.contract.card import CARD_KEY, Card
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPSET = [helper.make_opsetid("", 17)]
+
+
+def _save(path: Path, nodes, inputs, outputs, weights=(), metadata=None) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(*spec) for spec in inputs],
+        [helper.make_tensor_value_info(*spec) for spec in outputs],
+        [numpy_helper.from_array(array, name) for name, array in weights],
+    )
+    model = helper.make_model(graph, opset_imports=OPSET, ir_version=8)
+    helper.set_model_props(model, metadata or {})
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+    return path
+
+
+def picture_classifier(
+    path: Path, *, name="tiny", labels=("red", "green", "blue"), size=8, gain=1.0, card=True
+) -> Path:
+    """Score each picture's mean red, green and blue: logits = gain * mean / 255; uint8 NHWC in."""
+    if len(labels) != 3:
+        raise ValueError("one label a channel")
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Mul", ["mean", "scale"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    text = Card(name=name, labels=tuple(labels), height=size, width=size).to_json()
+    return _save(
+        path,
+        nodes,
+        [("images", TensorProto.UINT8, ["batch", size, size, 3])],
+        [
+            ("logits", TensorProto.FLOAT, ["batch", 3]),
+            ("probabilities", TensorProto.FLOAT, ["batch", 3]),
+        ],
+        [("scale", np.array(gain / 255, np.float32))],
+        {CARD_KEY: text} if card else None,
+    )
+
+
+def adder(path: Path) -> Path:
+    """Two float inputs of one free length: total = a + b, difference = a - b."""
+    return _save(
+        path,
+        [
+            helper.make_node("Add", ["a", "b"], ["total"]),
+            helper.make_node("Sub", ["a", "b"], ["difference"]),
+        ],
+        [("a", TensorProto.FLOAT, ["n"]), ("b", TensorProto.FLOAT, ["n"])],
+        [("total", TensorProto.FLOAT, ["n"]), ("difference", TensorProto.FLOAT, ["n"])],
+    )
+
+
+def identity(path: Path, kind=TensorProto.FLOAT, shape=("batch", 2)) -> Path:
+    """Give the input back, in any element type."""
+    return _save(
+        path,
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [("x", kind, list(shape))],
+        [("y", kind, list(shape))],
+    )
+
+
+def batch_mean(path: Path) -> Path:
+    """Subtract the batch's mean: rows that share a batch change each other's result."""
+    return _save(
+        path,
+        [
+            helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+            helper.make_node("Sub", ["x", "mean"], ["y"]),
+        ],
+        [("x", TensorProto.FLOAT, ["batch", 2])],
+        [("y", TensorProto.FLOAT, ["batch", 2])],
+    )
+
+
+def lookup(path: Path, rows=4) -> Path:
+    """Gather a row of a small table; an index past its end makes the runtime throw."""
+    table = np.arange(rows * 2, dtype=np.float32).reshape(rows, 2)
+    return _save(
+        path,
+        [helper.make_node("Gather", ["table", "index"], ["row"], axis=0)],
+        [("index", TensorProto.INT64, ["batch"])],
+        [("row", TensorProto.FLOAT, ["batch", 2])],
+        [("table", table)],
+    )

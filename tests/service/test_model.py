@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from flatfold.contract.card import Card
+from service.model import Model, ModelError
+from tests.service import onnx_models
+
+
+def test_load_reads_the_card_and_the_graph(tmp_path):
+    model = Model.load(onnx_models.picture_classifier(tmp_path / "file.onnx", name="tiny"))
+    assert model.name == "tiny"
+    assert model.card.labels == ("red", "green", "blue")
+    assert [str(spec) for spec in model.inputs] == ["images UINT8 [-1, 8, 8, 3]"]
+    assert model.output_names == ("logits", "probabilities")
+    assert model.batchable
+
+
+def test_run_computes_what_was_asked_for(tmp_path):
+    model = Model.load(onnx_models.picture_classifier(tmp_path / "m.onnx"))
+    pictures = np.zeros((2, 8, 8, 3), np.uint8)
+    pictures[1, ..., 2] = 255
+    result = model.run({"images": pictures}, ["logits"])
+    assert list(result) == ["logits"]
+    np.testing.assert_allclose(result["logits"], [[0, 0, 0], [0, 0, 1]], atol=1e-6)
+    assert model.executions.by_rows()[2].count == 1
+
+
+def test_bound_memory_gives_the_same_result(tmp_path):
+    model = Model.load(onnx_models.picture_classifier(tmp_path / "m.onnx"))
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    plain = model.run({"images": pictures})
+    model._bound = True  # what a CUDA session does, on the CPU's memory
+    bound = model.run({"images": pictures})
+    np.testing.assert_array_equal(plain["probabilities"], bound["probabilities"])
+
+
+def test_a_file_without_a_card_is_named_by_its_stem(tmp_path):
+    model = Model.load(onnx_models.adder(tmp_path / "adder.onnx"))
+    assert (model.name, model.card, model.batchable) == ("adder", None, False)
+
+
+def test_a_card_may_be_given_for_a_file_without_one(tmp_path):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx", card=False)
+    card = Card(name="given", labels=("a", "b", "c"), height=8, width=8)
+    assert Model.load(path, card=card).card == card
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (Card(name="x", labels=("a", "b", "c"), height=9, width=8), "promises one input"),
+        (Card(name="x", labels=("a", "b"), height=8, width=8), "names 2 labels"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(tmp_path, card, message):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx", card=False)
+    with pytest.raises(ModelError, match=message):
+        Model.load(path, card=card)
+
+
+def test_rows_that_influence_each_other_never_share_a_batch(tmp_path):
+    assert not Model.load(onnx_models.batch_mean(tmp_path / "m.onnx")).batchable
+
+
+@pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.BOOL, TensorProto.FLOAT16])
+def test_every_element_type_loads(tmp_path, kind):
+    assert Model.load(onnx_models.identity(tmp_path / "m.onnx", kind)).batchable
+
+
+def test_an_element_type_that_the_protocol_lacks_is_refused(tmp_path):
+    path = onnx_models.identity(tmp_path / "m.onnx", TensorProto.BFLOAT16)
+    with pytest.raises(ModelError):
+        Model.load(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"not onnx", b"\x08\x08\x12\x00" * 9])
+def test_a_corrupt_file_is_a_clear_error(tmp_path, data):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"m\.onnx"):
+        Model.load(path)
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path):
+    with pytest.raises(ModelError, match="no model at"):
+        Model.load(tmp_path / "none.onnx")

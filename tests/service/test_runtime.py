@@ -1,0 +1,42 @@
+import onnxruntime
+import pytest
+
+from service.runtime import CHOICES, PROVIDERS, ProviderError, RuntimeOptions, open_session
+from service.runtime import provider_candidates as candidates
+from tests.service import onnx_models
+
+ALL = list(PROVIDERS.values())
+
+
+def test_auto_takes_the_fastest_that_starts_without_surprises():
+    assert candidates("auto", ALL) == ("cuda", "openvino", "cpu")
+    assert candidates("auto", ["AzureExecutionProvider", PROVIDERS["cpu"]]) == ("cpu",)
+
+
+@pytest.mark.parametrize("choice", [name for name in CHOICES if name != "auto"])
+def test_an_explicit_provider_is_the_only_candidate(choice):
+    assert candidates(choice, ALL) == (choice,)
+
+
+@pytest.mark.parametrize("choice", ["cuda", "tensorrt", "openvino"])
+def test_a_missing_explicit_provider_says_what_is_there_and_what_to_do(choice):
+    with pytest.raises(ProviderError, match=f"--provider {choice} needs .*has CPU.*; pip install"):
+        candidates(choice, ["CPUExecutionProvider"])
+
+
+def test_an_unknown_provider_lists_the_choices():
+    with pytest.raises(ProviderError, match="must be one of auto, cpu"):
+        candidates("gpu", ALL)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
+    reason="this onnxruntime has the CUDA provider",
+)
+def test_a_provider_that_does_not_start_is_never_replaced_in_silence(tmp_path, monkeypatch):
+    # onnxruntime says that it has CUDA, then falls back: what a machine without a driver does.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL)
+    path = onnx_models.adder(tmp_path / "m.onnx")
+    with pytest.raises(ProviderError, match="cuda did not start"):
+        open_session(path, RuntimeOptions(provider="cuda"))
+    assert open_session(path, RuntimeOptions(provider="auto")).provider == "cpu"
