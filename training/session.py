@@ -12,6 +12,7 @@ import torch
 
 from flatfold.contract.errors import FlatfoldError, UsageError
 from training import state
+from training.data import SIDE
 from training.datasets import is_cifar10, load_datasets
 from training.loop import Split, Trainer
 from training.outcome import MODEL_FILE, conclude
@@ -75,20 +76,20 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 def fit_recipe(recipe: Recipe, pictures: Pictures, *, batch_size: int | None = None) -> Recipe:
     """Return `recipe` with the classes and size of these training pictures.
 
-    For few pictures the held-out share and the batch (unless `batch_size` was asked for) get
-    smaller. For CIFAR-10 nothing changes.
+    Augmentation grows with the size. For few pictures the held-out share and the batch (unless
+    `batch_size` was asked for) get smaller. For CIFAR-10 nothing changes.
     """
     holdout = min(recipe.holdout, max(1, len(pictures) // HELD_OUT_SHARE))
     kept = len(pictures) - holdout
     few = min(kept, max(SMALLEST_BATCH, kept // STEPS_PER_EPOCH))
-    network = replace(
-        recipe.network, classes=len(pictures.names), image_size=pictures.images.shape[1]
-    )
+    size = pictures.images.shape[1]
     return replace(
         recipe,
-        network=network,
+        network=replace(recipe.network, classes=len(pictures.names), image_size=size),
         holdout=holdout,
         batch_size=batch_size or min(recipe.batch_size, few),
+        translate=round(recipe.translate * size / SIDE),
+        cutout=round(recipe.cutout * size / SIDE),
     )
 
 
