@@ -24,7 +24,7 @@ RUN python3 -m venv --without-pip /opt/flatfold \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/flatfold/lib
 COPY flatfold /out/opt/app/flatfold
 COPY service /out/opt/app/service
-COPY deploy/flatfold deploy/healthcheck.py /out/opt/app/
+COPY deploy/flatfold deploy/healthcheck.py /out/opt/app/bin/
 # A folder mounted on /models hides the default model; a new named volume starts with it.
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash -s /out -p / /out/opt/app \
     && mkdir /out/models \
@@ -37,7 +37,7 @@ RUN command -v python3 \
 LABEL org.opencontainers.image.title="flatfold" \
     org.opencontainers.image.description="Serves folded image classifiers over HTTP." \
     org.opencontainers.image.licenses="Apache-2.0"
-ENV PATH=/opt/app:/opt/flatfold/bin:$PATH \
+ENV PATH=/opt/app/bin:/opt/flatfold/bin:$PATH \
     HOME=/tmp \
     PYTHONPATH=/opt/app \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -49,7 +49,7 @@ ENV PATH=/opt/app:/opt/flatfold/bin:$PATH \
 USER 65532:65532
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["python", "-IS", "/opt/app/healthcheck.py"]
+    CMD ["python", "-IS", "/opt/app/bin/healthcheck.py"]
 # No shell in between: SIGTERM reaches the server, which answers what it has accepted and exits 0.
 ENTRYPOINT ["flatfold"]
 CMD ["serve"]
