@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flatfold.contract.errors import UsageError
-from training.data import SIDE, Pictures, find_cifar10, load_cifar10
+from training.data import FOLDER, SIDE, DataError, Pictures, find_cifar10, load_cifar10
 from training.folders import has_class_folders, load_folders
 
 SMALLEST = 9  # pixels: the whitening takes one, and three halvings must leave one
@@ -41,9 +41,7 @@ def load_test(data_dir: str | Path | None = None, *, size: int | None = None) ->
 
 def is_cifar10(data_dir: str | Path | None) -> bool:
     """Say whether `data_dir` stands for CIFAR-10 and not for class folders."""
-    if data_dir is None or find_cifar10(data_dir) is not None:
-        return True
-    return not has_class_folders(Path(data_dir))
+    return data_dir is None or find_cifar10(data_dir) is not None
 
 
 def _class_folders(data_dir: str | Path | None, size: int | None) -> Path | None:
@@ -51,6 +49,11 @@ def _class_folders(data_dir: str | Path | None, size: int | None) -> Path | None
     if size is not None and size < SMALLEST:
         raise UsageError(f"--image-size {size} is too small; expected at least {SMALLEST} pixels")
     if data_dir is not None and not is_cifar10(data_dir):
+        if not has_class_folders(Path(data_dir)):
+            raise DataError(
+                f"{data_dir} holds neither CIFAR-10 (the folder {FOLDER}) nor class folders of "
+                "pictures; leave --data-dir out to have CIFAR-10 downloaded"
+            )
         return Path(data_dir)
     if size not in (None, SIDE):
         raise UsageError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from flatfold.contract.errors import FlatfoldError
 from flatfold.contract.files import atomic_path
 
 if TYPE_CHECKING:
@@ -116,8 +117,11 @@ class JsonLines:
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Append the record."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise FlatfoldError(f"cannot write {self._path}: {error.strerror}") from error
 
 
 class TensorBoard:

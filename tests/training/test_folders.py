@@ -108,5 +108,5 @@ def test_wrong_sizes_and_places(tmp_path: Path) -> None:
         load_datasets(cifar, size=64)
     with pytest.raises(UsageError, match="too small"):
         load_datasets(cifar, size=8)
-    with pytest.raises(DataError, match="no CIFAR-10 in"):
+    with pytest.raises(DataError, match="neither CIFAR-10"):
         load_datasets(tmp_path / "nowhere")

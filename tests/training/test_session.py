@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from flatfold.cli import main
+from tests.training.class_folders import paint
+from training import checkpoint
+from training.data import Pictures
+from training.recipe import PRESETS
+from training.session import fit_recipe, split
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def pictures(count: int, classes: int = 10, size: int = 32) -> Pictures:
+    names = tuple(f"class {number}" for number in range(classes))
+    images = np.zeros((count, size, size, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(count) % 256
+    return Pictures(images, np.arange(count) % classes, names)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_stays_as_it_is_for_cifar10(preset: str) -> None:
+    assert fit_recipe(PRESETS[preset], pictures(50_000)) == PRESETS[preset]
+
+
+def test_a_preset_is_fitted_to_few_pictures_of_another_size() -> None:
+    recipe = fit_recipe(PRESETS["best"], pictures(1_000, classes=3, size=64))
+    assert (recipe.network.classes, recipe.network.image_size) == (3, 64)
+    assert (recipe.holdout, recipe.batch_size) == (100, 45)
+    assert (recipe.translate, recipe.cutout) == (8, 24)
+    assert fit_recipe(PRESETS["best"], pictures(1_000), batch_size=90).batch_size == 90
+
+
+@pytest.mark.parametrize("count", [2, 5, 17, 100])
+def test_any_number_of_pictures_fills_a_batch(count: int) -> None:
+    recipe = fit_recipe(PRESETS["fast"], pictures(count))
+    assert recipe.holdout >= 1
+    assert 1 <= recipe.batch_size <= count - recipe.holdout
+
+
+def test_held_out_pictures_are_not_trained_on_and_follow_the_seed() -> None:
+    train, held = split(pictures(100), 20, seed=1)
+    numbers = [set(part.images[:, 0, 0, 0].tolist()) for part in (train, held)]
+    assert [len(part) for part in numbers] == [80, 20]
+    assert not numbers[0] & numbers[1]
+    assert numbers[1] == set(split(pictures(100), 20, seed=1)[1].images[:, 0, 0, 0].tolist())
+    assert numbers[1] != set(split(pictures(100), 20, seed=2)[1].images[:, 0, 0, 0].tolist())
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    paint(tmp_path / "my flowers", {"rose": 20, "grass": 20})
+    settings = "train --preset fast --image-size 9 --epochs 1 --threads 1 --precision fp32"
+    places = ["--data-dir", str(tmp_path / "my flowers"), "--output", str(tmp_path / "run")]
+    return [*settings.split(), *places]
+
+
+def test_class_folders_end_in_a_checkpoint_with_their_labels(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    run = tmp_path / "run"
+    written = {path.name for path in run.iterdir()} - {"tensorboard"}
+    assert written == {"model.safetensors", "state.safetensors", "log.jsonl", "report.png"}
+    card = checkpoint.load(run / "model.safetensors").card
+    assert card.name == "my-flowers"
+    assert card.labels == ("grass", "rose")
+    assert (card.height, card.width) == (9, 9)
+    assert card.accuracy["test_images"] == 8
+
+    capsys.readouterr()
+    model, data = str(run / "model.safetensors"), str(tmp_path / "my flowers")
+    assert main(["evaluate", model, "--data-dir", data, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert round(measured["accuracy"], 6) == card.accuracy["test_top1"]
+    assert round(measured["accuracy_tta"], 6) == card.accuracy["test_top1_tta"]
+    assert measured["ece"] == pytest.approx(card.accuracy["test_ece"], abs=1e-4)
+
+
+def test_an_unfinished_run_is_not_overwritten(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    assert main(arguments) == 0, "a finished run may be done again"
+    state = tmp_path / "run" / "state.safetensors"
+    _pretend_unfinished(state)
+    before = state.read_bytes()
+    capsys.readouterr()
+    assert main(arguments) == 2
+    message = "holds an unfinished run, 1 of 2 epochs done: go on with --resume"
+    assert message in capsys.readouterr().err
+    assert state.read_bytes() == before
+
+
+def _pretend_unfinished(path: Path) -> None:
+    """Rewrite a finished state's recipe to one with an epoch to go."""
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    progress = json.loads(metadata["progress"])
+    progress["recipe"]["epochs"] += 1
+    save_file(load_file(path), path, {**metadata, "progress": json.dumps(progress)})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message", "code"),
+    [
+        (["--preset", "turbo"], "unknown preset 'turbo'; expected one of fast, standard, best", 2),
+        (["--epochs", "0"], "--epochs must be at least 1, got 0", 2),
+        (["--batch-size", "-3"], "--batch-size must be at least 1, got -3", 2),
+        (["--batch-size", "999"], "do not fill one batch of 999", 1),
+        (["--image-size", "4"], "--image-size 4 is too small", 2),
+        (["--device", "abacus"], "--device 'abacus' is unknown", 2),
+        (["--data-dir", "nowhere"], "nowhere holds neither CIFAR-10", 1),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(
+    arguments: list[str],
+    wrong: list[str],
+    message: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*arguments, *wrong]) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("flatfold: error: ")
+    assert message in lines[0]
