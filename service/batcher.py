@@ -1,0 +1,222 @@
+"""Greedy batching: an idle runtime takes what is there; what comes while it runs goes next.
+
+There is no polling and no waiting for a batch to fill. The batcher knows rows and a function that
+maps a batch of rows to arrays; it knows nothing of HTTP or of models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.errors import DeadlineExceededError, InternalError, NotReadyError, OverloadedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+Rows = "NDArray[Any]"
+Arrays = dict[str, "NDArray[Any]"]
+
+
+class _Entry:
+    """One request in the queue: its rows, its future, and when it stops mattering."""
+
+    __slots__ = ("answer", "arrived", "deadline", "rows", "timer")
+
+    def __init__(
+        self, rows: NDArray[Any], answer: asyncio.Future[Arrays], deadline: float | None
+    ) -> None:
+        self.rows = rows
+        self.answer = answer
+        self.deadline = deadline
+        self.arrived = monotonic()
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Batcher:
+    """A queue in front of one runtime; used from one event loop.
+
+    Every request ends with its rows' results, an error, or its deadline, also when the runtime
+    throws. Cancelled and expired requests are dropped before they cost anything.
+
+    Args:
+        run: maps rows (n, ...) to arrays of n rows each, by name; called in a thread of its own,
+            one call at a time.
+        max_batch: most rows in one call; a larger request is refused.
+        max_queue: most rows waiting, those that are running not counted.
+        on_batch: told of each call: rows, seconds in it, and the longest wait before it in seconds.
+        name: for the thread's name.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[NDArray[Any]], Arrays],
+        *,
+        max_batch: int = 32,
+        max_queue: int = 256,
+        on_batch: Callable[[int, float, float], None] | None = None,
+        name: str = "model",
+    ) -> None:
+        self._run = run
+        self.max_batch = max_batch
+        self.max_queue = max_queue
+        self._on_batch = on_batch
+        self._queue: deque[_Entry] = deque()
+        self.queued = 0  # rows waiting
+        self.running = 0  # rows in the runtime
+        self._closed = False
+        self._idle: asyncio.Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"infer-{name}")
+
+    async def submit(self, rows: NDArray[Any], *, deadline: float | None = None) -> Arrays:
+        """Return the arrays for `rows`, each with len(rows) rows in the same order.
+
+        Args:
+            rows: (n, ...), 1 <= n <= max_batch, of the runtime's row shape and dtype.
+            deadline: `time.monotonic()` after which nobody wants the answer; None for never.
+
+        Raises:
+            OverloadedError: the queue is full.
+            DeadlineExceededError: the deadline passed before the rows were run.
+            NotReadyError: the batcher is shut.
+            InternalError: the runtime threw, or gave another number of rows.
+        """
+        count = len(rows)
+        if self._closed:
+            raise NotReadyError("the model is being unloaded; try again")
+        # Requests that fit no batch are split: each part has its place in the queue.
+        if self.queued + count > self.max_queue and (self.queued or self.running):
+            raise OverloadedError(
+                f"{self.queued} pictures are waiting and {count} more came; the queue holds "
+                f"{self.max_queue} (--max-queue): try again in a second"
+            )
+        if count > self.max_batch:
+            parts = [rows[i : i + self.max_batch] for i in range(0, count, self.max_batch)]
+            answers = await asyncio.gather(*(self._enqueue(part, deadline) for part in parts))
+            return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
+        return await self._enqueue(rows, deadline)
+
+    def _enqueue(self, rows: NDArray[Any], deadline: float | None) -> asyncio.Future[Arrays]:
+        loop = asyncio.get_running_loop()
+        entry = _Entry(rows, loop.create_future(), deadline)
+        if deadline is not None:
+            delay = max(0.0, deadline - entry.arrived)
+            entry.timer = loop.call_later(delay, self._expire, entry)
+        self._queue.append(entry)
+        self.queued += len(rows)
+        if not self.running:
+            self._start(loop)
+        return entry.answer
+
+    def _expire(self, entry: _Entry) -> None:
+        """Answer a request whose deadline passed, whether it waits or runs."""
+        if not entry.answer.done():
+            waited = monotonic() - entry.arrived
+            entry.answer.set_exception(
+                DeadlineExceededError(f"no answer within the deadline: waited {waited:.3f} s")
+            )
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand the next batch to the runtime, if anything is waiting."""
+        batch = self._take()
+        if not batch:
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+            return
+        self.running = sum(len(entry.rows) for entry in batch)
+        wait = monotonic() - batch[0].arrived
+        call = self._thread.submit(_run_batch, self._run, [entry.rows for entry in batch])
+        call.add_done_callback(
+            lambda done: loop.call_soon_threadsafe(self._finish, loop, batch, done, wait)
+        )
+
+    def _take(self) -> list[_Entry]:
+        """Remove and return the next entries, max_batch rows at most; the dead are dropped."""
+        batch: list[_Entry] = []
+        rows = 0
+        while self._queue:
+            entry = self._queue[0]
+            if not entry.answer.done() and rows + len(entry.rows) > self.max_batch:
+                break
+            self._queue.popleft()
+            self.queued -= len(entry.rows)
+            if not entry.answer.done():
+                batch.append(entry)
+                rows += len(entry.rows)
+        return batch
+
+    def _finish(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[_Entry],
+        done: Future[_Outcome],
+        wait: float,
+    ) -> None:
+        """Start the next batch first, then hand out the results of this one."""
+        rows, self.running = self.running, 0
+        self._start(loop)
+        outcomes, seconds = done.result()
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if entry.timer is not None:
+                entry.timer.cancel()
+            if entry.answer.done():
+                continue
+            if isinstance(outcome, Exception):
+                entry.answer.set_exception(outcome)
+            else:
+                entry.answer.set_result(outcome)
+        if self._on_batch is not None:
+            self._on_batch(rows, seconds, wait)
+
+    async def drain(self) -> None:
+        """Take nothing more, wait until everything queued is answered, and end the thread."""
+        self._closed = True
+        if self.running or self._queue:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+        self._thread.shutdown(wait=False)
+
+
+_Outcome = tuple[list["Arrays | Exception"], float]
+
+
+def _run_batch(run: Callable[[NDArray[Any]], Arrays], parts: list[NDArray[Any]]) -> _Outcome:
+    """Run the parts as one batch; when that throws, each alone, so that only the bad one fails."""
+    started = monotonic()
+    try:
+        outcomes: list[Arrays | Exception] = list(_split(run, parts))
+    except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions share no base class)
+        outcomes = [_internal(error)]
+        if len(parts) > 1:
+            outcomes = [_run_batch(run, [part])[0][0] for part in parts]
+    return outcomes, monotonic() - started
+
+
+def _split(run: Callable[[NDArray[Any]], Arrays], parts: list[NDArray[Any]]) -> list[Arrays]:
+    arrays = run(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    total = sum(len(part) for part in parts)
+    for name, array in arrays.items():
+        if array.ndim == 0 or len(array) != total:
+            raise InternalError(
+                f"the model gave {array.shape} for {name!r}; expected {total} rows, one a picture"
+            )
+    answers = []
+    start = 0
+    for part in parts:
+        stop = start + len(part)
+        answers.append({name: array[start:stop] for name, array in arrays.items()})
+        start = stop
+    return answers
+
+
+def _internal(error: Exception) -> Exception:
+    if isinstance(error, InternalError):
+        return error
+    return InternalError(f"the model failed to run: {error}")
