@@ -110,6 +110,11 @@ class Affine:
         """This map without its shift."""
         return Affine(self.scale, np.zeros_like(self.shift))
 
+    @property
+    def mirrored(self) -> Affine:
+        """This map with its shift negated."""
+        return Affine(self.scale, -self.shift)
+
     def after(self, first: Affine) -> Affine:
         """Return `x -> self(first(x))`."""
         return Affine.of(self.scale * first.scale, self.scale * first.shift + self.shift)

@@ -9,9 +9,12 @@ import onnx
 from export.affine_nodes import ARITHMETIC, arithmetic, batch_norm_affine
 from export.graph import Blocked, Node
 from export.graph_body import Body, open_bodies
+from export.merge import merge_branches
 from export.plan import carry_out, plan_backward, plan_forward
-from export.report import FOLDED, KEPT, FoldReport, Verdict
+from export.report import FOLDED, KEPT, FoldReport, Merge, Verdict
+from export.resolve import resolve_constants
 from export.rules import Step, Want
+from export.rules.linear import stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,18 +68,34 @@ class _Folder:
         self.body = body
         self.merge_branches = merge_branches
         self.absorbed: list[str] = []
-        self.names = {node: node.name for node in body.nodes if _is_batch_norm(node)}
+        self.merges: list[Merge] = []
+        self.names: dict[Node, str] = {}
         self.verdicts: dict[Node, Verdict] = {}
 
     def fold(self) -> FoldReport:
-        """Sweep until nothing changes."""
-        while self._sweep():
+        """Resolve constants, then sweep and merge until nothing changes."""
+        resolve_constants(self.body)
+        self.names = {node: node.name for node in self.body.nodes if _is_batch_norm(node)}
+        while self._sweep() or self._merge():
             pass
         self.body.tidy()
         return FoldReport(
             verdicts=tuple(self.verdicts[node] for node in self.names),
+            merges=tuple(self.merges),
             absorbed=tuple(self.absorbed),
         )
+
+    def _merge(self) -> bool:
+        if not self.merge_branches:
+            return False
+        found = merge_branches(self.body)
+        self.merges += found
+        for node, name in self.names.items():
+            for merge in found:
+                if name in merge.branches:
+                    rule = f"merged into {merge.node}"
+                    self.verdicts[node] = Verdict(name, FOLDED, rule, rule)
+        return bool(found)
 
     def _sweep(self) -> bool:
         """Try every affine node: backward in graph order, then forward against it."""
@@ -97,17 +116,43 @@ class _Folder:
         return False
 
     def _try_batch_norm(self, node: Node, *, backward: bool) -> bool:
-        name = self.names[node]
         try:
             affine = batch_norm_affine(self.body, node)
-            steps = self._plan(node, 1, affine, backward=backward)
+            rule = self._fold_batch_norm(node, affine, backward=backward)
         except Blocked as blocked:
             self._keep(node, blocked, backward=backward)
             return False
-        self._take_out(node, steps)
-        rule = _rule_text(steps, backward=backward)
-        self.verdicts[node] = Verdict(name, FOLDED, rule, f"folded {rule}")
+        self.verdicts[node] = Verdict(self.names[node], FOLDED, rule, f"folded {rule}")
         return True
+
+    def _fold_batch_norm(self, node: Node, affine: Affine, *, backward: bool) -> str:
+        """Fold one batch norm and return how.
+
+        Raises:
+            Blocked: it cannot fold; nothing has changed.
+        """
+        try:
+            steps = self._plan(node, 1, affine, backward=backward)
+        except Blocked as blocked:
+            if not blocked.shift_only or not affine.shifts:
+                raise
+            steps = self._plan(node, 1, affine.scale_only, backward=backward)
+            self._leave_shift(node, affine, steps)
+            return f"{_rule_text(steps, backward=backward)}, its shift left as an Add"
+        self._take_out(node, steps)
+        return _rule_text(steps, backward=backward)
+
+    def _leave_shift(self, node: Node, affine: Affine, steps: list[Step]) -> None:
+        """Make the batch norm an Add of its shift, where a product without a bias is behind it."""
+        body = self.body
+        rank = body.rank(node.input(0))
+        beta = body.constant(node.input(2))
+        if rank is None or beta is None:
+            raise Blocked(node.name, f"{node.label}: the rank of what it reads is unknown")
+        shift = affine.shift.reshape(-1, *(1 for _ in range(rank - 2)))
+        name = body.add_constant(stored(node, shift, beta.dtype), node.input(2))
+        carry_out(body, steps)
+        body.become(node, "Add", [node.input(0), name])
 
     def _keep(self, node: Node, blocked: Blocked, *, backward: bool) -> None:
         before = self.verdicts.get(node)
@@ -138,11 +183,13 @@ class _Folder:
     def _plan(
         self, node: Node, axis: int, affine: Affine, *, backward: bool, slot: int = 0
     ) -> list[Step]:
+        if backward:
+            steps = plan_backward(self.body, Want(node.input(slot), axis, affine))
+        else:
+            steps = plan_forward(self.body, Want(node.output, axis, affine))
         if not self.body.can_bypass(node, slot):
             raise Blocked(node.name, f"{node.label} stands between an input and an output")
-        if backward:
-            return plan_backward(self.body, Want(node.input(slot), axis, affine))
-        return plan_forward(self.body, Want(node.output, axis, affine))
+        return steps
 
     def _take_out(self, node: Node, steps: list[Step], slot: int = 0) -> None:
         carry_out(self.body, steps)

@@ -230,11 +230,21 @@ class Graph:
                 assert use.node is not None  # noqa: S101 - `can_bypass` was asked before
                 self.set_input(use.node, use.slot, source)
 
+    def become(self, node: Node, op_type: str, inputs: list[str]) -> None:
+        """Turn `node` into an operator without attributes that makes its first output alone."""
+        self._forget_uses(node)
+        proto = node.proto
+        proto.op_type = op_type
+        del proto.input[:], proto.attribute[:]
+        for output in proto.output[1:]:
+            self._producers.pop(output, None)
+        del proto.output[1:]
+        for slot, value in enumerate(inputs):
+            self.set_input(node, slot, value)
+
     def remove(self, node: Node) -> None:
         """Take out `node`; its outputs then have no producer."""
-        for slot, value in enumerate(node.inputs):
-            if value:
-                self._uses[value] = [u for u in self._uses[value] if u != Use(node, slot)]
+        self._forget_uses(node)
         for output in node.outputs:
             self._producers.pop(output, None)
         position = next(i for i, other in enumerate(self.nodes) if other is node)
@@ -248,13 +258,15 @@ class Graph:
         """Take out every node that nothing reads, last first, and return them."""
         removed = []
         for node in reversed(list(self.nodes)):
-            if not any(self._uses.get(output) for output in node.outputs):
-                for body in node.bodies():
-                    for value in _values_read(body):
-                        self._uses[value] = [u for u in self._uses[value] if u.node is not node]
+            if node.outputs and not any(self._uses.get(output) for output in node.outputs):
                 self.remove(node)
                 removed.append(node)
         return removed
+
+    def _forget_uses(self, node: Node) -> None:
+        read = {value for body in node.bodies() for value in _values_read(body)}
+        for value in read.union(node.inputs) - {""}:
+            self._uses[value] = [use for use in self._uses[value] if use.node is not node]
 
 
 def _names(entries: Any) -> list[str]:

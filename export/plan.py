@@ -21,21 +21,21 @@ def plan_backward(body: Body, want: Want) -> list[Step]:
         Blocked: a node on the way cannot take its part; nothing has changed.
     """
     steps: list[Step] = []
-    pending = [want]
+    pending: list[tuple[Want, Node | None]] = [(want, None)]
     while pending:
-        want = pending.pop()
+        want, reader = pending.pop()
         if want.affine.is_identity:
             continue
         node = body.producer(want.value)
         if node is None:
-            raise Blocked("", f"{want.value!r} is {_origin(body, want.value)}, no node makes it")
+            raise _no_producer(body, want.value, reader)
         uses = body.uses(want.value)
         if len(uses) != 1:
             readers = ", ".join(use.label for use in uses)
             raise Blocked(node.name, f"{node.label} has {len(uses)} consumers: {readers}")
         step = _rule(node).check_backward(body, node, want)
         steps.append(step)
-        pending.extend(step.wants)
+        pending.extend((further, node) for further in step.wants)
     return steps
 
 
@@ -72,7 +72,15 @@ def _rule(node: Node) -> Rule:
     return RULE_OF.get(node.op_type, _NO_RULE)
 
 
-def _origin(body: Body, value: str) -> str:
+def _no_producer(body: Body, value: str, reader: Node | None) -> Blocked:
+    """Return why a value that no node of the body makes cannot be changed."""
+    outer = body.parent and body.parent.producer(value)
     if value in body.input_names:
-        return "an input of the graph"
-    return "a constant" if body.constant(value) is not None else "made outside this body"
+        origin = "an input of the graph"
+    elif outer:
+        origin = f"made by {outer.label}, outside this body"
+    else:
+        origin = "a constant"
+    if reader is not None:
+        return Blocked(reader.name, f"{reader.label} reads {value!r}, {origin}")
+    return Blocked(outer.name if outer else "", f"{value!r} is {origin}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from export.graph import Blocked
 from export.rules.base import Rule, Step, Want, float_constant, require_axis
-from export.rules.linear import absorb
+from export.rules.linear import absorb, stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,14 +22,12 @@ class ConvRule(Rule):
 
     def check_backward(self, body: Body, node: Node, want: Want) -> Step:
         """Scale the filters, and scale and shift the bias."""
-        require_axis(node, want, 1)
         return self._absorb(body, node, want, before=False)
 
     def check_forward(self, body: Body, node: Node, slot: int, want: Want) -> Step:
         """Scale what the filters read; the shift meets each filter whole only without padding."""
         if slot != 0:
             raise Blocked(node.name, f"{node.label} reads it as a weight")
-        require_axis(node, want, 1)
         if want.affine.shifts and is_padded(body, node):
             raise Blocked(
                 node.name,
@@ -38,14 +36,14 @@ class ConvRule(Rule):
         return self._absorb(body, node, want, before=True)
 
     def _absorb(self, body: Body, node: Node, want: Want, *, before: bool) -> Step:
+        require_axis(node, want, 1)
         weight = float_constant(body, node, 1, "weight")
         bias = float_constant(body, node, 2, "bias") if node.input(2) else None
-        folded, shifted = absorb(
-            node, canonical(weight, node.attribute("group", 1)), bias, want.affine, before=before
-        )
+        filters = canonical(weight, node.attribute("group", 1))
+        folded, shifted = absorb(node, filters, want.affine, bias=bias, before=before)
         constants = {1: folded.reshape(weight.shape)}
-        if shifted is not None:
-            constants[2] = shifted
+        if bias is not None or shifted.any():
+            constants[2] = stored(node, shifted, weight.dtype)
         return Step(self, node, constants)
 
 
@@ -56,7 +54,7 @@ def canonical(weight: NDArray[Any], groups: int) -> NDArray[Any]:
 
 
 def is_padded(body: Body, node: Node) -> bool:
-    """Whether any filter can read beyond its input's border."""
+    """Whether a filter can read beyond the border of the input."""
     auto_pad = node.attribute("auto_pad", "NOTSET")
     if auto_pad in ("NOTSET", ""):
         return any(node.attribute("pads", ()))

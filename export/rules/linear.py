@@ -1,4 +1,4 @@
-"""What convolutions and matrix products share: the algebra's answer, turned into a step."""
+"""What convolutions and matrix products share: the algebra's answers, with reasons for its noes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 def absorb(
     node: Node,
     weight: NDArray[Any],
-    bias: NDArray[Any] | None,
     affine: Affine,
     *,
+    bias: NDArray[Any] | None = None,
     before: bool = False,
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Return a canonical weight and its bias with the affine inside, both in the weight's dtype.
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return a canonical weight and its bias with the affine inside.
 
     Args:
         node: the node that they belong to, for the reason.
         weight: (groups, outputs per group, inputs per group, taps).
-        bias: (outputs,), or None where the node has none.
         affine: what to take over.
-        before: whether it comes before the linear map instead of after it.
+        bias: (outputs,), or None where the node has none.
+        before: whether the affine comes before the linear map instead of after it.
 
     Returns:
-        The weight, and the bias; None where there was none and none is needed.
+        The weight in its own dtype, and the bias in float64.
 
     Raises:
         Blocked: the channels do not match, or a value overflows the weight's dtype.
@@ -42,8 +42,18 @@ def absorb(
     outputs = weight.shape[0] * weight.shape[1]
     start = np.zeros(outputs) if bias is None else bias.astype(np.float64).ravel()
     try:
-        folded, shifted = (absorb_before if before else absorb_after)(weight, start, affine)
-        stored = rounded(shifted, weight.dtype)
+        return (absorb_before if before else absorb_after)(weight, start, affine)
     except (ValueError, OverflowError) as error:
         raise Blocked(node.name, f"{node.label}: {error}") from error
-    return folded, stored if bias is not None or stored.any() else None
+
+
+def stored(node: Node, values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return values in the dtype that the node keeps them in.
+
+    Raises:
+        Blocked: one overflows it.
+    """
+    try:
+        return rounded(values, dtype)
+    except OverflowError as error:
+        raise Blocked(node.name, f"{node.label}: {error}") from error

@@ -1,0 +1,40 @@
+"""A product with a constant joins the affine behind it, and leaves the graph with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from export.affine_nodes import arithmetic
+from export.graph import Blocked
+from export.rules.base import Rule, Step, Want
+
+if TYPE_CHECKING:
+    from export.graph import Node
+    from export.graph_body import Body
+
+
+class MultiplyRule(Rule):
+    """Mul and Div by one number a channel: together with what follows, another affine.
+
+    On its own it folds before; it is met here when only the two together can pass what is behind
+    it, as two negative scales pass a maximum.
+    """
+
+    op_types: ClassVar[tuple[str, ...]] = ("Mul", "Div")
+
+    def check_backward(self, body: Body, node: Node, want: Want) -> Step:
+        """Want both maps of the input."""
+        found = arithmetic(body, node)
+        if found is None or found.affine is None:
+            raise Blocked(node.name, f"{node.label} multiplies by no constant per channel")
+        if found.affine.is_uniform or want.affine.is_uniform or found.axis == want.axis:
+            axis = want.axis if found.affine.is_uniform else found.axis
+            both = Want(node.input(found.slot), axis, want.affine.after(found.affine))
+            return Step(self, node, wants=(both,))
+        raise Blocked(node.name, f"{node.label} multiplies along another axis than the channels'")
+
+    def rewrite(self, body: Body, step: Step) -> None:
+        """Take the node out."""
+        found = arithmetic(body, step.node)
+        assert found is not None  # noqa: S101 - its check saw it
+        body.bypass(step.node, found.slot)
