@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 IMAGE = os.environ.get("FLATFOLD_IMAGE", "")
+BASE = os.environ.get("FLATFOLD_BASE", "python:3.11-slim-bookworm")
 # What docs/docker.md promises to be enough, under a user that the image has never heard of.
 HARDENED = [
     "--network=host",
@@ -25,7 +26,7 @@ HARDENED = [
     "--memory=512m",
     "--user=12345:12345",
 ]
-READY_WITHIN_S = 60.0
+LISTENS_WITHIN_S = 60.0
 
 
 def docker(*arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -79,16 +80,22 @@ class Served:
         finally:
             connection.close()
 
-    def wait_ready(self) -> None:
-        """Poll until the service says that it is ready, or fail with its log."""
-        deadline = time.monotonic() + READY_WITHIN_S
+    def first_answer(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Send a request until somebody listens, or fail with the container's log."""
+        deadline = time.monotonic() + LISTENS_WITHIN_S
         while time.monotonic() < deadline:
             try:
-                if self.request("GET", "/v2/health/ready")[0] == 200:
-                    return
+                return self.request(method, path, body, headers)
             except OSError:
                 assert self.inspect()["State"]["Running"], self.log()
-        raise AssertionError(f"not ready within {READY_WITHIN_S} s:\n{self.log()}")
+        raise AssertionError(f"nobody listens after {LISTENS_WITHIN_S} s:\n{self.log()}")
+
+    def wait_ready(self) -> None:
+        """Return when the service says that it is ready, or fail with its log."""
+        status, _ = self.first_answer("GET", "/v2/health/ready")
+        assert status == 200, self.log()
 
     def inspect(self) -> dict[str, Any]:
         """Return what `docker inspect` knows."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
-from tests.docker.engine import IMAGE, docker, run_once, shell
+from tests.docker.engine import BASE, IMAGE, docker, run_once, shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-BASE = os.environ.get("FLATFOLD_BASE", "python:3.11-slim-bookworm")
 
 
 def inspect(image: str) -> dict[str, Any]:

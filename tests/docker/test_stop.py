@@ -1,0 +1,66 @@
+"""`docker stop`: what was begun is answered, and the exit code says so."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.docker.traffic import CLASSIFY, Load, good_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.docker.engine import Served
+
+
+def begin(port: int, length: int) -> socket.socket:
+    """Send a request's head alone, and return once the server has asked for its body."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+    connection.sendall(f"{head}Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert connection.recv(64).startswith(b"HTTP/1.1 100 ")
+    return connection
+
+
+def await_draining(served: Served) -> None:
+    """Poll until new requests are turned away: not ready, or nobody listening."""
+    try:
+        while served.request("GET", "/v2/health/ready")[0] == 200:
+            pass
+    except ConnectionError:
+        pass
+
+
+def test_requests_in_flight_are_answered(served: Served, png: bytes) -> None:
+    served.start()
+    served.wait_ready()
+    begun = [begin(served.port, len(png)) for _ in range(8)]
+    with subprocess.Popen(["docker", "stop", "--time", "60", served.name]) as stopping:
+        await_draining(served)
+        for connection in begun:
+            connection.sendall(png)
+        heads = [connection.recv(16) for connection in begun]
+        assert stopping.wait() == 0
+    for connection in begun:
+        connection.close()
+    assert heads == [b"HTTP/1.1 200 OK\r"] * 8
+    assert served.inspect()["State"]["ExitCode"] == 0
+
+
+def test_stopped_under_load_nothing_is_lost(
+    served: Served, png: bytes, jpeg: bytes, figure: Callable[[str], None]
+) -> None:
+    served.start()
+    served.wait_ready()
+    load = Load(served.port, good_calls(png, jpeg), total=100_000)
+    codes: list[int] = []
+    load.run(milestone=400, reached=lambda: codes.append(served.stop()))
+    answered = sum(load.answered.values())
+    figure(
+        f"docker stop under load: {answered} answered, {len(load.wrong)} wrong, "
+        f"{len(load.lost)} lost, {load.refused} connections refused after it, exit {codes[0]}"
+    )
+    assert (load.wrong, load.lost, codes) == ([], [], [0])
+    assert load.refused == load.threads
+    assert answered > 400
