@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +14,7 @@ from torch.nn import functional
 from flatfold.contract.errors import FlatfoldError
 from training import state
 from training.augment import augment, cutout, normalise
+from training.distributed import synchronise_norms
 from training.lookahead import EVERY, Lookahead
 from training.network import FlatNet, initialise, place, whiten
 from training.optimisers import build_optimisers, set_learning_rates, set_whitening_bias
@@ -20,6 +22,8 @@ from training.selection import Proxy
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
     from training.precision import Compute
     from training.recipe import Recipe
@@ -75,7 +79,7 @@ class Trainer:
                 "give more pictures or a smaller --batch-size"
             )
         device = compute.device
-        self.recipe, self.seed, self.compute = recipe, seed, compute
+        self.recipe, self.seed, self.compute, self.ranks = recipe, seed, compute, compute.ranks
         self.train_set = Split(train.images.to(device), train.labels.to(device))
         self.holdout = Split(holdout.images.to(device), holdout.labels.to(device))
         self.steps_per_epoch = len(train) // recipe.batch_size
@@ -84,6 +88,8 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed)
         sample = normalise(self.train_set.images[:WHITENING_PICTURES], MEAN, STD)
         self.network = FlatNet(recipe.network)
+        if self.ranks.sync_norms:
+            synchronise_norms(self.network)
         initialise(self.network, generator)
         place(self.network, device)
         whiten(self.network, sample)
@@ -120,7 +126,8 @@ class Trainer:
             }
             self.history.append(record)
             self.next_epoch = epoch + 1
-            state.save(state_path, self._parts(), self.progress())
+            if self.ranks.first:
+                state.save(state_path, self._parts(), self.progress())
             observer.epoch(record)
         return self.network
 
@@ -168,6 +175,7 @@ class Trainer:
         order = torch.randperm(len(self.train_set), generator=generator).to(self.compute.device)
         self.network.train()
         set_whitening_bias(self.network, self.recipe, epoch)
+        model = self.ranks.wrap(self.network)
         losses, rights, seen = 0.0, 0, 0
         for index in range(self.steps_per_epoch):
             step = epoch * self.steps_per_epoch + index
@@ -178,7 +186,7 @@ class Trainer:
                     images, labels, step, self.steps_per_epoch, autocast=self.compute.autocast
                 )
                 images, labels = images[hard], labels[hard]
-            loss, right = self._step(images, labels, step)
+            loss, right = self._step(model, images, labels, step)
             losses, rights, seen = losses + loss, rights + right, seen + len(labels)
             observer.batch(epoch, index, loss / len(labels), right / len(labels))
         return losses / seen, rights / seen
@@ -193,27 +201,32 @@ class Trainer:
         images = cutout(normalise(images, MEAN, STD), generator, size=self.recipe.cutout)
         return images, self.train_set.labels[picked]
 
-    def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[float, int]:
+    def _step(
+        self, model: nn.Module, images: Tensor, labels: Tensor, step: int
+    ) -> tuple[float, int]:
         """Learn from one batch; return its summed loss and the number of right answers."""
+        images, labels = self.ranks.share(images), self.ranks.share(labels)
         with self.compute.autocast:
-            logits = self.network(images)
+            logits = model(images)
         loss = functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.recipe.label_smoothing, reduction="sum"
         )
-        total = loss.item()
-        if not torch.isfinite(loss):
+        right = (logits.argmax(1) == labels).sum()
+        total, rights = self.ranks.total(loss.item(), right.item())
+        if not math.isfinite(total):
             raise TrainingError(
                 f"the loss became {total} in epoch {step // self.steps_per_epoch + 1}; the state "
                 "before it is kept: lower the learning rate, or look for broken pictures"
             )
-        torch.autograd.backward(loss)
+        # The processes' gradients are averaged; times their number it is the sum over the batch.
+        torch.autograd.backward(loss * self.ranks.size)
         set_learning_rates(self.optimisers, self.recipe, step, self.steps_per_epoch)
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         if self.lookahead is not None and (step + 1) % EVERY == 0:
             self.lookahead.pull((step + 1) / (self.recipe.epochs * self.steps_per_epoch))
-        return total, int((logits.argmax(1) == labels).sum())
+        return total, int(rights)
 
     def logits(self, images: Tensor, batch_size: int = 1000) -> Tensor:
         """Return float32 logits (n, classes) of uint8 pictures (n, h, w, 3), in eval mode."""

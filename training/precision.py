@@ -7,15 +7,24 @@ from dataclasses import dataclass
 import torch
 
 from flatfold.contract.errors import UsageError
+from training.distributed import ALONE, Ranks
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, the name of a precision, and the autocast context that gives it there."""
+    """Where and how this process computes.
+
+    Attributes:
+        device: the device.
+        precision: fp32 or bf16.
+        autocast: the context that gives this precision on this device.
+        ranks: the processes that share the work.
+    """
 
     device: torch.device
     precision: str
     autocast: torch.autocast
+    ranks: Ranks = ALONE
 
 
 def choose_device(name: str) -> torch.device:

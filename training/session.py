@@ -14,16 +14,20 @@ from flatfold.contract.errors import FlatfoldError, UsageError
 from training import state
 from training.data import SIDE
 from training.datasets import is_cifar10, load_datasets
-from training.loop import Split, Trainer
+from training.distributed import joined, local_device
+from training.loop import Split, Trainer, TrainingError
 from training.outcome import MODEL_FILE, conclude
 from training.precision import choose_compute
-from training.progress import build_observer
+from training.progress import Several, build_observer
 from training.recipe import preset
 
 if TYPE_CHECKING:
     import argparse
 
     from training.data import Pictures
+    from training.distributed import Ranks
+    from training.evaluate import Evaluation
+    from training.loop import Observer
     from training.recipe import Recipe
 
 STATE_FILE = "state.safetensors"
@@ -37,29 +41,53 @@ def run_session(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     if args.threads:
         torch.set_num_threads(args.threads)
-    compute = choose_compute(args.device, args.precision)
+    compute = choose_compute(local_device(args.device), args.precision)
     state_path = _state_path(args.output, resume=args.resume)
     pictures, test = load_datasets(args.data_dir, size=args.image_size)
     recipe = fit_recipe(recipe, pictures, batch_size=args.batch_size)
     train, holdout = split(pictures, recipe.holdout, args.seed)
-    trainer = Trainer(recipe, train, holdout, seed=args.seed, compute=compute)
-    if args.resume and state_path.exists():
-        trainer.resume(state_path)
-        print(f"resuming after epoch {trainer.next_epoch} of {recipe.epochs}")  # noqa: T201 # a command's words
-    observer = build_observer(
-        args.output,
-        history=trainer.history,
-        epochs=recipe.epochs,
-        steps_per_epoch=trainer.steps_per_epoch,
-        batch_size=recipe.batch_size,
-    )
-    network = trainer.run(state_path, observer)
-    measured = conclude(trainer, network, test, name=_name(args), output=args.output)
-    print(  # noqa: T201 # as above
-        f"wrote {args.output / MODEL_FILE}: {measured.accuracy:.2%} of {measured.images} test "
-        f"pictures, {measured.accuracy_tta or 0:.2%} with test-time augmentation"
-    )
+    with joined(compute.device, sync_norms=args.sync_batch_norm) as ranks:
+        together = replace(compute, ranks=ranks)
+        trainer = Trainer(recipe, train, holdout, seed=args.seed, compute=together)
+        if args.resume and state_path.exists():
+            trainer.resume(state_path)
+        _check_same_epoch(trainer, ranks)
+        network = trainer.run(state_path, _observer(trainer, args.output))
+        if ranks.first:
+            measured = conclude(trainer, network, test, name=_name(args), output=args.output)
+            print(_closing_words(args.output, measured))  # noqa: T201 # a command's words
     return 0
+
+
+def _check_same_epoch(trainer: Trainer, ranks: Ranks) -> None:
+    """Raise a TrainingError where only some processes found the state to resume from."""
+    (total,) = ranks.total(trainer.next_epoch)
+    if total != ranks.size * trainer.next_epoch:
+        raise TrainingError(
+            "the processes would start at different epochs: every host must see the same --output"
+        )
+
+
+def _observer(trainer: Trainer, output: Path) -> Observer:
+    """Return the observer of the first process; the others are silent."""
+    if not trainer.ranks.first:
+        return Several([])
+    if trainer.next_epoch:
+        print(f"resuming after epoch {trainer.next_epoch} of {trainer.recipe.epochs}")  # noqa: T201 # a command's words
+    return build_observer(
+        output,
+        history=trainer.history,
+        epochs=trainer.recipe.epochs,
+        steps_per_epoch=trainer.steps_per_epoch,
+        batch_size=trainer.recipe.batch_size,
+    )
+
+
+def _closing_words(output: Path, measured: Evaluation) -> str:
+    return (
+        f"wrote {output / MODEL_FILE}: {measured.accuracy:.2%} of {measured.images} test pictures, "
+        f"{measured.accuracy_tta or 0:.2%} with test-time augmentation"
+    )
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

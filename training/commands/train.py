@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "fp32", "bf16"),
         help="of the arithmetic while training",
     )
+    parser.add_argument(
+        "--sync-batch-norm",
+        action="store_true",
+        help="under torchrun: batch statistics over all processes, as one process would have them",
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last finished epoch in --output"

@@ -1,0 +1,79 @@
+"""Two processes under torchrun over gloo, against one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+
+from tests.training.class_folders import paint
+from tests.training.command_line import finish, history, start, tensors, train_command
+from training.distributed import ALONE, Ranks, SyncedBatchNorm, joined, local_device
+from training.network import BatchNorm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2"
+
+
+def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
+    pictures = paint(tmp_path / "pictures", {"rose": 30, "grass": 30})
+    # SGD, the proxy network and lookahead; Muon magnifies the rounding of almost-zero gradients.
+    settings = ("--preset", "best")
+    finish(start(train_command(pictures, tmp_path / "one", *settings)))
+    two = train_command(
+        pictures, tmp_path / "two", *settings, "--sync-batch-norm", launcher=TORCHRUN
+    )
+    said = finish(start(two))
+
+    assert said.count("epoch 1/") == 1, "only the first process speaks"
+    for one, both in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
+        assert one == pytest.approx(both, rel=1e-4)
+    expected, found = tensors(tmp_path / "one"), tensors(tmp_path / "two")
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert np.abs(found[name] - value).max() <= 1e-4 * np.abs(value).max(), name
+
+
+def test_shares_are_the_whole_batch_once() -> None:
+    batch = torch.arange(7)
+    shares = [Ranks(rank, 3).share(batch) for rank in range(3)]
+    assert torch.cat(shares).sort().values.equal(batch)
+    assert ALONE.share(batch) is batch
+
+
+def test_alone_nothing_is_joined_or_summed() -> None:
+    with joined(torch.device("cpu"), sync_norms=True) as ranks:
+        assert ranks == ALONE
+        assert ranks.total(2.0, 3) == (2.0, 3)
+        assert ranks.first
+    assert local_device("auto") == "auto"
+
+
+@pytest.fixture
+def group_of_one(tmp_path: Path) -> Iterator[None]:
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_the_synced_norm_is_the_plain_one_when_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures = 3 + 2 * torch.randn((6, 4, 5, 5), generator=generator)
+    weights = torch.randn((6, 4, 5, 5), generator=generator)
+    answers = []
+    for norm in (BatchNorm(4, 0.3), SyncedBatchNorm(4, 0.3)):
+        x = pictures.clone().requires_grad_()
+        y = norm(x)
+        torch.autograd.backward((y * weights).sum())
+        answers.append((y, x.grad, norm.bias.grad, *norm.state_dict().values(), norm.eval()(x)))
+    for plain, synced in zip(*answers, strict=True):
+        torch.testing.assert_close(synced, plain)
