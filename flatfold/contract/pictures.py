@@ -52,6 +52,16 @@ def load_picture(
         PictureTooLargeError: the header promises more than `max_pixels`.
         PictureError: empty, unknown format, truncated or corrupt.
     """
+    return render(open_picture(data, max_pixels=max_pixels), height, width, draft=draft)
+
+
+def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read a picture's header, which takes microseconds, and check its size.
+
+    Raises:
+        PictureTooLargeError: the header promises more than `max_pixels`.
+        PictureError: empty, unknown format, or a corrupt header.
+    """
     if not data:
         raise PictureError("the picture is empty: 0 bytes")
     try:
@@ -69,30 +79,27 @@ def load_picture(
         ) from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         raise PictureError(f"the picture's header is corrupt: {error}") from error
-    _check_pixels(image, max_pixels)
-    try:
-        return _pixels(image, height, width, draft=draft)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        TypeError,
-        MemoryError,
-    ) as error:
-        raise PictureError(
-            f"the {image.format} picture is truncated or corrupt: {error}"
-        ) from error
-
-
-def _check_pixels(image: Image.Image, max_pixels: int) -> None:
     columns, rows = image.size
     if columns * rows > max_pixels:
         raise PictureTooLargeError(
             f"the picture is {columns}x{rows} = {columns * rows / 1e6:.1f} MP; "
             f"the limit is {max_pixels / 1e6:.1f} MP (--max-pixels)"
         )
+    return image
+
+
+def render(
+    image: Image.Image, height: int, width: int, *, draft: bool = True
+) -> NDArray[np.uint8]:
+    """Decode an opened picture into the pixels that the network sees; see `load_picture`.
+
+    Raises:
+        PictureError: truncated or corrupt.
+    """
+    try:
+        return _pixels(image, height, width, draft=draft)
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError) as error:
+        raise PictureError(f"the {image.format} picture is truncated or corrupt: {error}") from error
 
 
 def _pixels(image: Image.Image, height: int, width: int, *, draft: bool) -> NDArray[np.uint8]:
@@ -100,8 +107,7 @@ def _pixels(image: Image.Image, height: int, width: int, *, draft: bool) -> NDAr
         # libjpeg never scales below the size asked for, whichever way EXIF turns the picture.
         side = DRAFT_FACTOR * max(height, width)
         image.draft(None, (side, side))
-    image = ImageOps.exif_transpose(image)
-    image = to_rgb(image)
+    image = to_rgb(ImageOps.exif_transpose(image))
     if image.size != (width, height):
         image = image.resize(
             (width, height), Image.Resampling.BILINEAR, box=centre_box(image.size, height, width)
