@@ -15,9 +15,14 @@ class BatchTotal:
 
 
 class Executions:
-    """A model's executions so far; written by the threads that run it."""
+    """A model's executions so far; written by the threads that run it.
+
+    Attributes:
+        last: nanoseconds of the latest one.
+    """
 
     def __init__(self) -> None:
+        self.last = 0
         self._lock = threading.Lock()
         self._by_rows: dict[int, BatchTotal] = {}
 
@@ -27,6 +32,7 @@ class Executions:
             total = self._by_rows.setdefault(rows, BatchTotal())
             total.count += 1
             total.nanoseconds += nanoseconds
+            self.last = nanoseconds
 
     def by_rows(self) -> dict[int, BatchTotal]:
         """Return a copy: batch size -> total, smallest batch first."""

@@ -103,9 +103,12 @@ class Model:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ModelError(f"{path} is not a model that onnxruntime reads: {error}") from error
-        card = _read_card(opened.session, path) or card
-        name = name or (card.name if card else path.stem)
+        own = _read_card(opened.session, path)
+        name = name or (own.name if own else path.stem)
+        card = own or card
         model = cls(opened, path, name=name, version=version, card=card)
+        if not model.inputs:
+            raise ModelError(f"{path} has no input: there is nothing to ask it")
         if card is not None:
             _check_card(card, model)
         try:

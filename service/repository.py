@@ -1,0 +1,271 @@
+"""How model files come into service, and how a new one takes an old one's place.
+
+A file is loaded, probed and warmed before one assignment makes it visible; what it replaces keeps
+the requests that already hold it and drains. A file that fails changes nothing but `index()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flatfold.contract.errors import FlatfoldError
+from service.catalogue import Catalogue, Served
+from service.compatibility import check_replaces
+from service.direct import DirectRunner
+from service.errors import ModelNotFoundError
+from service.layout import find
+from service.model import Model, ModelError
+from service.statistics import Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from flatfold.contract.card import Card
+    from service.batcher import Batcher
+    from service.layout import Source, Stamp
+    from service.runtime import RuntimeOptions
+
+__all__ = ["IndexEntry", "Repository", "Served"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of the repository's index: state is READY or UNAVAILABLE, reason may be empty."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class Repository:
+    """The models in service. Reading takes no lock; changes go one after another.
+
+    Args:
+        roots: .onnx files and folders; see `service.layout`.
+        make_batcher: builds the queue in front of a loaded model.
+        runtime: how models run.
+        card: labels and size for files without a card of their own.
+        default: the model for requests that name none; needed only where there are several.
+        warm_batches: batch sizes that run once before a model is visible.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a repository is made of, given once by the application
+        self,
+        roots: Sequence[Path],
+        make_batcher: Callable[[Model], Batcher],
+        *,
+        runtime: RuntimeOptions,
+        card: Card | None = None,
+        default: str | None = None,
+        warm_batches: Sequence[int] = (),
+    ) -> None:
+        self._roots = tuple(roots)
+        self._make_batcher = make_batcher
+        self._load = partial(Model.load, runtime=runtime, card=card)
+        self._warm_batches = tuple(warm_batches)
+        self._catalogue = Catalogue(default=default)
+        self._names: dict[Path, str] = {}  # what the cards of files given by themselves say
+        self._stamps: dict[Path, Stamp] = {}  # of each file's last attempt, well or not
+        self._problems: dict[tuple[str, str], str] = {}
+        self._unloaded: set[str] = set()
+        self._changing = asyncio.Lock()
+        self._retired: set[Batcher] = set()  # no longer served, not yet drained
+
+    def get(self, name: str | None = None, version: str | None = None) -> Served:
+        """Return a model version: without a name the default model, without a version the highest.
+
+        Raises:
+            ModelNotFoundError: no such name or version, or no name where there are several.
+        """
+        return self._catalogue.get(name, version)
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Return the served versions of a model, the lowest first."""
+        return tuple(self._catalogue.models.get(name, ()))
+
+    def all(self) -> list[Served]:
+        """Return every served version, by name."""
+        return list(self._catalogue)
+
+    def index(self) -> list[IndexEntry]:
+        """Return what is served, and what is on the disk and is not, each with its reason."""
+        ready = {(served.model.name, served.model.version) for served in self._catalogue}
+        known = {(source.name or source.path.stem, source.version) for source in self.sources()}
+        entries = []
+        for name, version in sorted(ready | known | set(self._problems)):
+            reason = "unloaded" if name in self._unloaded else "not loaded"
+            if (name, version) in ready:
+                reason = ""
+            reason = self._problems.get((name, version), reason)
+            state = "READY" if (name, version) in ready else "UNAVAILABLE"
+            entries.append(IndexEntry(name, version, state, reason))
+        return entries
+
+    def sources(self) -> list[Source]:
+        """Return the files on the disk, with the names that their cards gave where they did.
+
+        Raises:
+            ModelError: a folder that was given is not there.
+        """
+        return [
+            replace(source, name=source.name or self._names.get(source.path))
+            for source in find(self._roots)
+        ]
+
+    @property
+    def ready(self) -> bool:
+        """Whether any model is served."""
+        return bool(self._catalogue.models)
+
+    async def open(self, *, allow_empty: bool = False) -> None:
+        """Load everything on the disk.
+
+        Raises:
+            ModelError: a file cannot be served, or there is none and `allow_empty` is off.
+            ProviderError: the explicit provider does not run here.
+        """
+        async with self._changing:
+            sources = self.sources()
+            if not sources and not allow_empty:
+                raise ModelError(
+                    f"no model in {', '.join(map(str, self._roots))}; expected NAME.onnx or "
+                    "NAME/VERSION/model.onnx"
+                )
+            for source in sources:
+                await self._replace(source)
+            if self._catalogue.models and self._catalogue.default is not None:
+                self._catalogue.get()
+
+    async def load(self, name: str) -> None:
+        """Load every version of a model from the disk anew, and drop versions that are gone.
+
+        Raises:
+            ModelNotFoundError: no file has that name.
+            ModelError: a version cannot be served; if one was, it still is.
+        """
+        async with self._changing:
+            sources = [source for source in self.sources() if source.name == name]
+            if not sources:
+                raise ModelNotFoundError(f"no file for a model {name!r} in the repository")
+            self._unloaded.discard(name)
+            for source in sources:
+                await self._try(source)
+            self._drop(name, keep={source.version for source in sources})
+            problems = [self._problems.get((name, source.version)) for source in sources]
+            if any(problems):
+                raise ModelError("; ".join(filter(None, problems)))
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model; requests that hold it are still answered.
+
+        Raises:
+            ModelNotFoundError: it is not served.
+        """
+        async with self._changing:
+            self._catalogue.get(name)
+            self._unloaded.add(name)
+            self._drop(name, keep=set())
+
+    async def refresh(self) -> None:
+        """Follow the disk: load what is new or changed, drop what is gone.
+
+        A file that cannot be served is logged and shown by `index()`, once until it changes.
+        """
+        async with self._changing:
+            sources = [source for source in self.sources() if source.name not in self._unloaded]
+            for source in sources:
+                if source.stamp() != self._stamps.get(source.path, ()):
+                    await self._try(source)
+            for name in tuple(self._catalogue.models):
+                self._drop(name, keep={s.version for s in sources if s.name == name})
+
+    async def drain(self) -> None:
+        """Wait until every request that is queued or running has its answer."""
+        batchers = [*self._retired, *(served.batcher for served in self.all())]
+        await asyncio.gather(*(batcher.drain() for batcher in batchers))
+
+    async def _try(self, source: Source) -> None:
+        """Replace, and turn a failure into a line of the log and of the index."""
+        key = (source.name or source.path.stem, source.version)
+        try:
+            await self._replace(source)
+        except FlatfoldError as error:
+            kept = self._catalogue.find(*key) is not None
+            self._problems[key] = f"{error}{'; the old one is kept' if kept else ''}"
+            logger.error("%s", self._problems[key])  # noqa: TRY400 - expected: one line, no trace
+        else:
+            self._problems.pop(key, None)
+
+    async def _replace(self, source: Source) -> None:
+        """Load one file beside what is served, then swap it in; the old one drains.
+
+        Raises:
+            ModelError: it cannot be served; nothing has changed.
+        """
+        self._stamps[source.path] = source.stamp()
+        model = await asyncio.to_thread(self._prepare, source)
+        self._names[source.path] = model.name
+        old = self._catalogue.find(model.name, model.version)
+        if old is not None:  # the counters go on
+            model.executions = old.model.executions
+        batcher = self._make_batcher(model)
+        served = Served(
+            model,
+            batcher,
+            DirectRunner(model, max_queue=batcher.max_queue),
+            old.statistics if old else Statistics(),
+        )
+        self._catalogue = self._catalogue.with_model(served)
+        logger.info("serving %s version %s from %s", model.name, model.version, source.path)
+        if old is not None:
+            self._retire(old)
+
+    def _prepare(self, source: Source) -> Model:
+        """Load, check and warm; blocks."""
+        model = self._load(source.path, name=source.name, version=source.version)
+        old = self._catalogue.find(model.name, model.version)
+        if old is not None and old.model.path != source.path:
+            raise ModelError(
+                f"{old.model.path} and {source.path} are both {model.name!r} version "
+                f"{model.version}; rename one"
+            )
+        if old is not None:
+            check_replaces(model, old.model)
+        model.warm_up(self._warm_batches)
+        return model
+
+    def _drop(self, name: str, keep: set[str]) -> None:
+        gone = [
+            served
+            for version, served in self._catalogue.models.get(name, {}).items()
+            if version not in keep
+        ]
+        self._catalogue = self._catalogue.without(name, keep)
+        for served in gone:
+            logger.info("no longer serving %s version %s", name, served.model.version)
+            self._retire(served)
+
+    def _retire(self, served: Served) -> None:
+        """Drain what is no longer served, once the last request that holds it has let go."""
+        batcher = served.batcher
+        self._retired.add(batcher)
+        loop = asyncio.get_running_loop()
+
+        def released() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(end)
+
+        def end() -> None:
+            task = loop.create_task(batcher.drain())
+            task.add_done_callback(lambda _: self._retired.discard(batcher))
+
+        weakref.finalize(served, released).atexit = False

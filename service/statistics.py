@@ -1,0 +1,74 @@
+"""What a model's requests cost so far, as the protocol's statistics extension counts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter_ns, time
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often something happened, and its nanoseconds together."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        """Count one more that took `ns`."""
+        self.count += 1
+        self.ns += ns
+
+    def lap(self, since: int) -> int:
+        """Count one more that began at `since` on `perf_counter_ns`; return the time now."""
+        now = perf_counter_ns()
+        self.add(now - since)
+        return now
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Totals of one model version's infer requests; written by the event loop's thread alone.
+
+    Attributes:
+        last_inference: milliseconds since 1970 of the last request; 0 before the first.
+        inference_count: rows inferred.
+        success: whole requests that were answered.
+        fail: whole requests that got an error.
+        queue: waiting for the runtime: a request's time from queue to result, less the run's.
+        compute_input: decoding requests.
+        compute_infer: running the model.
+        compute_output: encoding answers.
+    """
+
+    last_inference: int = 0
+    inference_count: int = 0
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+
+    def inferred(self, since: int, execution_ns: int) -> int:
+        """Count one request that was queued at `since` and has its result; return the time now.
+
+        Args:
+            since: a time on `perf_counter_ns`.
+            execution_ns: how long the model's latest run took, which was this request's.
+        """
+        now = perf_counter_ns()
+        execution_ns = min(execution_ns, now - since)
+        self.compute_infer.add(execution_ns)
+        self.queue.add(now - since - execution_ns)
+        return now
+
+    def answered(self, rows: int, ns: int) -> None:
+        """Count one request of `rows` that was answered."""
+        self.inference_count += rows
+        self.success.add(ns)
+        self.last_inference = int(time() * 1000)
+
+    def failed(self, ns: int) -> None:
+        """Count one request that got an error."""
+        self.fail.add(ns)
+        self.last_inference = int(time() * 1000)

@@ -1,0 +1,73 @@
+"""gzip and deflate bodies, in and out; what comes out of decompression is capped."""
+
+from __future__ import annotations
+
+import zlib
+
+from service.errors import BadRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+
+# zlib's window argument: 31 is gzip, 15 zlib (what HTTP calls deflate), -15 a bare deflate stream,
+# which some clients send under the same name.
+_WINDOWS = {"gzip": (31,), "deflate": (15, -15)}
+LEVEL = 1  # tensors of floats hardly shrink: speed decides
+
+
+def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo a Content-Encoding.
+
+    Args:
+        body: as received.
+        encoding: the header's value; "" and "identity" leave the body as it is.
+        limit: most bytes that may come out.
+
+    Raises:
+        UnsupportedMediaTypeError: another encoding.
+        PayloadTooLargeError: more than `limit` bytes come out.
+        BadRequestError: not such data, cut short, or followed by other bytes.
+    """
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in _WINDOWS:
+        raise UnsupportedMediaTypeError(
+            f"Content-Encoding is {encoding!r:.40}; expected gzip, deflate or identity"
+        )
+    failure: zlib.error | None = None
+    for window in _WINDOWS[encoding]:
+        stream = zlib.decompressobj(window)
+        try:
+            plain = stream.decompress(body, limit + 1)
+        except zlib.error as error:
+            failure = failure or error
+            continue
+        if len(plain) > limit:
+            raise PayloadTooLargeError(
+                f"the body decompresses to more than {limit} bytes, the limit for a body"
+            )
+        if not stream.eof or stream.unused_data:
+            problem = "goes on after its end" if stream.eof else "is cut short"
+            raise BadRequestError(f"the {encoding} body {problem}")
+        return plain
+    raise BadRequestError(f"the body is not {encoding} data: {failure}") from failure
+
+
+def choose(accept: str) -> str | None:
+    """Return the encoding for an answer to this Accept-Encoding: gzip, deflate or None."""
+    offered = {}
+    for entry in accept.lower().split(","):
+        encoding, _, parameters = entry.partition(";")
+        offered[encoding.strip()] = parameters.replace(" ", "")
+    for encoding in _WINDOWS:
+        if encoding in offered and not _refused(offered[encoding]):
+            return encoding
+    return None
+
+
+def _refused(parameters: str) -> bool:
+    return parameters.startswith("q=0") and not parameters.strip("q=0.")
+
+
+def compress(body: bytes, encoding: str) -> bytes:
+    """Apply the encoding that `choose` chose."""
+    stream = zlib.compressobj(LEVEL, zlib.DEFLATED, _WINDOWS[encoding][0])
+    return stream.compress(body) + stream.flush()

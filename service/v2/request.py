@@ -1,0 +1,236 @@
+"""An infer request on the wire -> its tensors and what is wanted back. Knows no model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from service.errors import BadRequestError
+from service.tensors import DTYPES
+from service.v2 import json_data, length_prefixed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_RANK = 32
+_EMPTY: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input as it came: protocol datatype, and the array in its shape."""
+
+    name: str
+    datatype: str
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOutput:
+    """One output as asked for; `classes` 0 means the tensor itself, k its k best classes."""
+
+    name: str
+    binary: bool
+    classes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """A whole request.
+
+    Attributes:
+        id: echoed in the answer; None when not given.
+        tensors: the inputs.
+        outputs: what is wanted; None for all.
+        binary: whether outputs not asked for one by one go as binary.
+        timeout: seconds that it may wait; None without a limit of its own.
+    """
+
+    id: str | None
+    tensors: tuple[Tensor, ...]
+    outputs: tuple[WantedOutput, ...] | None
+    binary: bool
+    timeout: float | None
+
+
+def decode(body: bytes, header_length: int | None) -> InferRequest:
+    """Read a request; arrays of numbers are views into `body`.
+
+    Args:
+        body: uncompressed.
+        header_length: bytes of JSON at its start; None when all of it is JSON.
+
+    Raises:
+        BadRequestError: anything about it is wrong; the message says what was expected.
+    """
+    if header_length is not None and not 0 <= header_length <= len(body):
+        raise BadRequestError(
+            f"Inference-Header-Content-Length is {header_length}; "
+            f"expected 0 to {len(body)}, the body's length"
+        )
+    view = memoryview(body)
+    message = _object(view if header_length is None else view[:header_length])
+    binary = view[len(body) if header_length is None else header_length :]
+    parameters = _parameters(message, "the request")
+    by_default = _flag(parameters, "binary_data_output", default=False)
+    tensors = _inputs(message.get("inputs"), binary)
+    request_id = message.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise BadRequestError(f"'id' must be a text, got {request_id!r:.40}")
+    outputs = message.get("outputs")
+    return InferRequest(
+        id=request_id,
+        tensors=tensors,
+        outputs=_outputs(outputs, by_default) if outputs else None,
+        binary=by_default,
+        timeout=_timeout(parameters),
+    )
+
+
+def _object(text: memoryview) -> dict[str, Any]:
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadRequestError(f"the request is not valid JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise BadRequestError(f"the request must be a JSON object, got {message!r:.40}")
+    return message
+
+
+def _parameters(message: dict[str, Any], owner: str) -> dict[str, Any]:
+    parameters = message.get("parameters")
+    if parameters is None:
+        return _EMPTY
+    if not isinstance(parameters, dict):
+        raise BadRequestError(f"'parameters' of {owner} must be an object, got {parameters!r:.40}")
+    if "shared_memory_region" in parameters:
+        raise BadRequestError(
+            f"{owner} names a shared memory region; this server has no shared memory: "
+            "send the data in the body"
+        )
+    return parameters
+
+
+def _flag(parameters: dict[str, Any], key: str, *, default: bool) -> bool:
+    value = parameters.get(key, default)
+    if not isinstance(value, bool):
+        raise BadRequestError(f"{key!r} must be true or false, got {value!r:.40}")
+    return value
+
+
+def _timeout(parameters: dict[str, Any]) -> float | None:
+    microseconds = parameters.get("timeout")
+    if microseconds is None or microseconds == 0:
+        return None
+    if not _is_count(microseconds):
+        raise BadRequestError(
+            f"'timeout' must be a whole number of microseconds, got {microseconds!r:.40}"
+        )
+    return float(microseconds) / 1e6
+
+
+def _inputs(entries: Any, binary: memoryview) -> tuple[Tensor, ...]:
+    if not isinstance(entries, list) or not entries:
+        raise BadRequestError(
+            f"'inputs' must be an array of at least one input, got {entries!r:.40}"
+        )
+    tensors = []
+    used = 0
+    for entry in entries:
+        tensor, size = _input(entry, binary[used:])
+        tensors.append(tensor)
+        used += size
+    if used != len(binary):
+        raise BadRequestError(
+            f"the inputs take {used} bytes of binary data, got {len(binary)} after the JSON"
+        )
+    return tuple(tensors)
+
+
+def _input(entry: Any, binary: memoryview) -> tuple[Tensor, int]:
+    """Return one input, and how many bytes at the start of `binary` were its own."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise BadRequestError(f"an input must be an object with a 'name', got {entry!r:.40}")
+    name, datatype = entry["name"], entry.get("datatype")
+    if not isinstance(datatype, str) or datatype not in DTYPES:
+        raise BadRequestError(
+            f"input {name!r}: 'datatype' must be one of {', '.join(DTYPES)}, got {datatype!r:.40}"
+        )
+    shape = _shape(entry.get("shape"), name)
+    count = math.prod(shape)
+    size = _parameters(entry, f"input {name!r}").get("binary_data_size")
+    if size is None:
+        if "data" not in entry:
+            raise BadRequestError(
+                f"input {name!r}: expected 'data' or 'binary_data_size', got none"
+            )
+        array, size = json_data.decode(entry["data"], datatype, count, name), 0
+    else:
+        if "data" in entry:
+            raise BadRequestError(
+                f"input {name!r}: expected 'data' or 'binary_data_size', got both"
+            )
+        array = _binary(binary, size, datatype, count, name)
+    return Tensor(name, datatype, _reshape(array, shape, name)), size
+
+
+def _binary(binary: memoryview, size: Any, datatype: str, count: int, name: str) -> NDArray[Any]:
+    if not _is_count(size) or size > len(binary):
+        raise BadRequestError(
+            f"input {name!r}: 'binary_data_size' is {size!r:.40}; "
+            f"expected 0 to {len(binary)}, what is left of the body"
+        )
+    if datatype == "BYTES":
+        return length_prefixed.decode(binary[:size], count, name)
+    dtype = DTYPES[datatype]
+    if size != count * dtype.itemsize:
+        raise BadRequestError(
+            f"input {name!r}: {count} elements of {datatype} take {count * dtype.itemsize} bytes, "
+            f"got 'binary_data_size' {size}"
+        )
+    if datatype == "BOOL":  # any byte but 0 is true; NumPy would keep the odd byte
+        return np.frombuffer(binary, np.uint8, count).astype(np.bool_)
+    return np.frombuffer(binary, dtype, count)
+
+
+def _reshape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:  # an axis of 0 beside one past NumPy's limits
+        raise BadRequestError(f"input {name!r}: shape {list(shape)} is too large") from error
+
+
+def _shape(shape: Any, name: str) -> tuple[int, ...]:
+    if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(map(_is_count, shape)):
+        raise BadRequestError(
+            f"input {name!r}: 'shape' must be an array of at most {MAX_RANK} sizes, "
+            f"got {shape!r:.60}"
+        )
+    return tuple(shape)
+
+
+def _outputs(entries: Any, by_default: bool) -> tuple[WantedOutput, ...]:
+    if not isinstance(entries, list):
+        raise BadRequestError(f"'outputs' must be an array, got {entries!r:.40}")
+    wanted = []
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise BadRequestError(f"an output must be an object with a 'name', got {entry!r:.40}")
+        name = entry["name"]
+        parameters = _parameters(entry, f"output {name!r}")
+        classes = parameters.get("classification", 0)
+        if not _is_count(classes):
+            raise BadRequestError(
+                f"output {name!r}: 'classification' must be a count, got {classes!r:.40}"
+            )
+        binary = _flag(parameters, "binary_data", default=by_default)
+        wanted.append(WantedOutput(name, binary, classes))
+    return tuple(wanted)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0

@@ -1,0 +1,150 @@
+"""The Open Inference Protocol's routes; what each does stands in the file of its noun."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from service.auth import check_privileged
+from service.errors import BadRequestError
+from service.v2 import control, description, documentation
+from service.v2.infer import Answer, infer
+
+if TYPE_CHECKING:
+    from service.state import State
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+
+def _state(request: Request) -> State:
+    state: State = request.app.state.flatfold
+    return state
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+@router.get("", summary="The server and its protocol extensions")
+async def server() -> Response:
+    """Return the server's metadata."""
+    return _json(description.server())
+
+
+@router.get("/models/stats", summary="Statistics of all models")
+async def all_statistics(request: Request) -> Response:
+    """Return counts and times of every model version."""
+    models = _state(request).repository.all()
+    return _json({"model_stats": [description.statistics(served) for served in models]})
+
+
+@router.get("/models/{model}", summary="A model", responses=documentation.NOT_FOUND)
+@router.get("/models/{model}/versions/{version}", responses=documentation.NOT_FOUND)
+async def metadata(request: Request, model: str, version: str | None = None) -> Response:
+    """Return a model's inputs and outputs; -1 stands for any size."""
+    repository = _state(request).repository
+    served = repository.get(model, version)
+    return _json(description.metadata(served, repository.versions(model)))
+
+
+@router.get("/models/{model}/ready", responses=documentation.NOT_FOUND)
+@router.get("/models/{model}/versions/{version}/ready", responses=documentation.NOT_FOUND)
+async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
+    """Answer 200 for a model that is served."""
+    served = _state(request).repository.get(model, version)
+    return _json({"name": served.model.name, "ready": True})
+
+
+@router.get("/models/{model}/config", responses=documentation.NOT_FOUND)
+@router.get("/models/{model}/versions/{version}/config", responses=documentation.NOT_FOUND)
+async def config(request: Request, model: str, version: str | None = None) -> Response:
+    """Return a model's configuration in Triton's form."""
+    return _json(description.config(_state(request).repository.get(model, version)))
+
+
+@router.get("/models/{model}/stats", responses=documentation.NOT_FOUND)
+@router.get("/models/{model}/versions/{version}/stats", responses=documentation.NOT_FOUND)
+async def statistics(request: Request, model: str, version: str | None = None) -> Response:
+    """Return counts and times of a model, of all its versions when none is named."""
+    repository = _state(request).repository
+    repository.get(model, version)
+    chosen = [version] if version is not None else repository.versions(model)
+    served = [repository.get(model, each) for each in chosen]
+    return _json({"model_stats": [description.statistics(each) for each in served]})
+
+
+@router.post(
+    "/models/{model}/infer",
+    summary="Infer",
+    responses=documentation.INFER,
+    openapi_extra=documentation.INFER_BODY,
+)
+@router.post(
+    "/models/{model}/versions/{version}/infer",
+    summary="Infer with one version",
+    responses=documentation.INFER,
+    openapi_extra=documentation.INFER_BODY,
+)
+async def infer_route(request: Request, model: str, version: str | None = None) -> Response:
+    """Run a model on tensors, or on picture files; the request may be JSON or binary."""
+    state = _state(request)
+    seconds = state.settings.timeout
+    answer = await infer(
+        state,
+        model,
+        version,
+        dict(request.headers.raw),
+        await request.body(),
+        deadline=monotonic() + seconds if seconds else None,
+    )
+    return _response(answer)
+
+
+@router.post(
+    "/repository/index",
+    summary="Models of the repository",
+    responses=documentation.INDEX,
+    openapi_extra=documentation.INDEX_BODY,
+)
+async def index(request: Request) -> Response:
+    """Return each model version's state, and why it is so."""
+    return _json(control.index(_state(request), await request.body()))
+
+
+@router.post("/repository/models/{model}/load", summary="Load", responses=documentation.LOAD)
+async def load(request: Request, model: str) -> Response:
+    """Load a model's files anew; needs an admin key."""
+    state = _state(request)
+    check_privileged(state.settings, dict(request.headers.raw))
+    await control.load(state, model, await request.body())
+    return _json({})
+
+
+@router.post("/repository/models/{model}/unload", summary="Unload", responses=documentation.LOAD)
+async def unload(request: Request, model: str) -> Response:
+    """Stop serving a model; needs an admin key."""
+    state = _state(request)
+    check_privileged(state.settings, dict(request.headers.raw))
+    await control.unload(state, model, await request.body())
+    return _json({})
+
+
+@router.api_route(
+    "/{kind}sharedmemory/{rest:path}", methods=["GET", "POST"], include_in_schema=False
+)
+async def shared_memory(kind: str, rest: str) -> Response:
+    """Refuse: clients reach this server over a network."""
+    raise BadRequestError(
+        f"this server has no {kind} shared memory ({rest}): send tensors in the body"
+    )
+
+
+def _response(answer: Answer) -> Response:
+    status, headers, body = answer
+    response = Response(body, status)
+    response.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+    return response

@@ -1,0 +1,48 @@
+"""`--watch`: follow the model folder by polling it, which works on every file system and mount."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from flatfold.contract.errors import FlatfoldError
+
+if TYPE_CHECKING:
+    from service.layout import Source, Stamp
+    from service.repository import Repository
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 1.0  # seconds
+
+
+class Watcher:
+    """Polls the repository's files, and acts once they all look the same at two polls in a row.
+
+    So a file that is still being copied, or is gone for the moment between delete and rename, is
+    left alone.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._seen: dict[Source, Stamp] | None = None
+
+    async def poll(self) -> None:
+        """Look once; load what changed and has settled."""
+        now = {source: source.stamp() for source in self._repository.sources()}
+        settled = now == self._seen
+        self._seen = now
+        if settled:
+            await self._repository.refresh()
+
+    async def run(self, interval: float = INTERVAL) -> None:
+        """Poll every `interval` seconds until cancelled; a failed poll is logged, not the end."""
+        while True:
+            try:
+                await self.poll()
+            except FlatfoldError as error:
+                logger.warning("%s; looking again in %g s", error, interval)
+            except Exception:
+                logger.exception("the model folder could not be followed; trying again")
+            await asyncio.sleep(interval)

@@ -1,0 +1,83 @@
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import (
+    BadRequestError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
+from service.v2.compression import choose, compress, decompress
+
+DATA = b"tensor" * 100
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(DATA)),
+        ("GZIP", gzip.compress(DATA)),
+        ("deflate", zlib.compress(DATA)),
+        ("deflate", zlib.compress(DATA, wbits=-15)),
+        ("identity", DATA),
+        ("", DATA),
+    ],
+)
+def test_each_encoding_is_undone(encoding, body):
+    assert decompress(body, encoding, len(DATA)) == DATA
+
+
+def test_a_bomb_is_stopped_at_the_limit():
+    with pytest.raises(PayloadTooLargeError, match="more than 599 bytes"):
+        decompress(gzip.compress(DATA), "gzip", 599)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (gzip.compress(DATA)[:-9], "cut short"),
+        (gzip.compress(DATA) + b"more", "goes on"),
+        (DATA, "not gzip"),
+        (b"", "cut short"),
+    ],
+)
+def test_broken_data_is_refused(body, message):
+    with pytest.raises(BadRequestError, match=message):
+        decompress(body, "gzip", 10_000)
+
+
+def test_another_encoding_is_refused():
+    with pytest.raises(UnsupportedMediaTypeError, match="'br'; expected gzip"):
+        decompress(DATA, "br", 10_000)
+
+
+@given(st.binary(max_size=100), st.sampled_from(["gzip", "deflate"]))
+def test_any_bytes_are_accepted_or_refused(body, encoding):
+    try:
+        decompress(body, encoding, 1000)
+    except (BadRequestError, PayloadTooLargeError) as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_answers_are_read_back(encoding):
+    assert decompress(compress(DATA, encoding), encoding, len(DATA)) == DATA
+
+
+@pytest.mark.parametrize(
+    ("accept", "encoding"),
+    [
+        ("", None),
+        ("br, zstd", None),
+        ("gzip, deflate, br", "gzip"),
+        ("deflate", "deflate"),
+        ("gzip;q=0, deflate;q=0.5", "deflate"),
+        ("gzip; q=0.000", None),
+        ("gzip;q=0.1", "gzip"),
+    ],
+)
+def test_the_answer_is_encoded_as_the_client_accepts(accept, encoding):
+    assert choose(accept) == encoding
