@@ -145,9 +145,8 @@ def _parse(default: Any, rules: Mapping[str, Any], raw: Any, source: str) -> Any
         return tuple(keys(raw)) if isinstance(raw, str) else tuple(map(str, raw))
     kind = type(default)
     try:
-        if isinstance(raw, bool) or (kind is int and isinstance(raw, float)):
-            raise TypeError
-        value = kind(raw)
+        exact = not isinstance(raw, bool) and not (kind is int and isinstance(raw, float))
+        value = kind(raw if exact else None)
     except (TypeError, ValueError):
         wanted = {int: "a whole number", float: "a number of seconds"}.get(kind, "a text")
         raise UsageError(f"{source} must be {wanted}, got {raw!r}") from None

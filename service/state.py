@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     from service.config import Settings
+    from service.decode import Decoder
     from service.metrics import Metrics
     from service.repository import Repository
 
@@ -21,7 +20,7 @@ class State:
         settings: as it was started.
         repository: the models.
         metrics: counters and histograms of the whole server.
-        decoders: threads that decode large pictures.
+        decoder: pictures to pixels.
         ready: whether /v2/health/ready says yes; set once the models are loaded.
         draining: SIGTERM came: nothing new is promised, what is there is finished.
         in_flight: requests being handled.
@@ -30,7 +29,7 @@ class State:
     settings: Settings
     repository: Repository
     metrics: Metrics
-    decoders: ThreadPoolExecutor
+    decoder: Decoder
     ready: bool = False
     draining: bool = False
     in_flight: int = 0

@@ -1,0 +1,53 @@
+"""`flatfold classify`: what the server does, without a server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `flatfold classify`."""
+    parser.add_argument(
+        "files", nargs="+", metavar="PICTURE", help="picture files; - reads one from stdin"
+    )
+    parser.add_argument("--model", type=Path, help=".onnx file (default: the built-in model)")
+    parser.add_argument("--top-k", type=int, default=5, help="labels per picture (default: 5)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the server's answer as JSON; return 1 when a picture could not be read."""
+    from flatfold.contract.errors import FlatfoldError, UsageError  # noqa: PLC0415
+    from flatfold.contract.pictures import PictureError, load_picture  # noqa: PLC0415
+    from service.app import default_model  # noqa: PLC0415
+    from service.classify import predictions, probabilities  # noqa: PLC0415
+    from service.model import Model  # noqa: PLC0415
+
+    if args.top_k < 1:
+        raise UsageError(f"--top-k must be at least 1, got {args.top_k}")
+    model = Model.load(args.model or default_model())
+    card = model.card
+    if card is None:
+        raise FlatfoldError(f"{args.model} has no card: its labels and size are unknown")
+    results: list[dict[str, Any]] = []
+    for name in args.files:
+        try:
+            pixels = load_picture(_read(name), card.height, card.width)
+        except (PictureError, OSError) as error:
+            print(f"flatfold: error: {name}: {error}", file=sys.stderr)
+            results.append({"filename": name, "error": str(error)})
+            continue
+        scores = probabilities(model.run({model.inputs[0].name: pixels[None]}))[0].tolist()
+        top_k = min(args.top_k, len(card.labels))
+        results.append({"filename": name, "predictions": predictions(card.labels, scores, top_k)})
+    print(json.dumps({"model": model.name, "results": results}))
+    return 1 if any("error" in result for result in results) else 0
+
+
+def _read(name: str) -> bytes:
+    return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()

@@ -1,0 +1,34 @@
+"""`flatfold serve`: models over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `flatfold serve`: one for each setting."""
+    from service.config import add_flags  # noqa: PLC0415 (its limits come from Pillow's module)
+
+    add_flags(parser)
+    parser.add_argument(
+        "--show-config", action="store_true", help="print the settings as JSON and stop"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl+C."""
+    from service.config import load_settings  # noqa: PLC0415 (see above)
+
+    settings = load_settings(vars(args))
+    if args.show_config:
+        print(json.dumps(settings.shown(), indent=2))
+        return 0
+    from service import logs  # noqa: PLC0415 (orjson, only when serving)
+    from service.server import serve  # noqa: PLC0415 (FastAPI and onnxruntime, likewise)
+
+    logs.configure(settings.log_level, settings.log_format)
+    return serve(settings)

@@ -1,0 +1,121 @@
+"""What Prometheus scrapes: counts and times of the whole server, all workers together."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+if TYPE_CHECKING:
+    from service.repository import Repository
+
+# Set by the parent of several workers: each writes its share into this folder.
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The service's metrics; used from the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "flatfold_requests", "Requests answered.", ("route", "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "flatfold_request_seconds",
+            "Seconds from a request's head to its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._pictures = Counter(
+            "flatfold_pictures",
+            "Pictures by what came of them.",
+            ("model", "outcome"),
+            registry=registry,
+        )
+        self._batch_size = Histogram(
+            "flatfold_batch_size",
+            "Rows in one inference.",
+            ("model",),
+            buckets=_SIZES,
+            registry=registry,
+        )
+        self._batch_seconds = Histogram(
+            "flatfold_inference_seconds",
+            "Seconds of one inference.",
+            ("model",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._wait = Histogram(
+            "flatfold_queue_seconds",
+            "Longest wait in the queue before one inference.",
+            ("model",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._queue = Gauge(
+            "flatfold_queue_rows",
+            "Rows waiting for inference.",
+            ("model",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._in_flight = Gauge(
+            "flatfold_requests_in_flight",
+            "Requests being handled.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        # labels() costs more than the update behind it: its results are kept.
+        self._request_children: dict[tuple[str, int], Counter] = {}
+        self._second_children: dict[str, Histogram] = {}
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        key = (route, status)
+        counter = self._request_children.get(key)
+        if counter is None:
+            counter = self._request_children[key] = self._requests.labels(route, str(status))
+        counter.inc()
+        histogram = self._second_children.get(route)
+        if histogram is None:
+            histogram = self._second_children[route] = self._seconds.labels(route)
+        histogram.observe(seconds)
+
+    def pictures(self, model: str, good: int, bad: int) -> None:
+        """Count the pictures of one request."""
+        if good:
+            self._pictures.labels(model, "classified").inc(good)
+        if bad:
+            self._pictures.labels(model, "unreadable").inc(bad)
+
+    def batch(self, model: str, rows: int, seconds: float, wait: float) -> None:
+        """Count one inference."""
+        self._batch_size.labels(model).observe(rows)
+        self._batch_seconds.labels(model).observe(seconds)
+        self._wait.labels(model).observe(wait)
+
+    def exposition(self, repository: Repository, in_flight: int) -> bytes:
+        """Return the metrics as text, of all workers when there are several."""
+        self._in_flight.set(in_flight)
+        for served in repository.all():
+            self._queue.labels(served.model.name).set(served.batcher.queued)
+        if SHARED_FOLDER not in os.environ:
+            return generate_latest(self._registry)
+        whole = CollectorRegistry()
+        multiprocess.MultiProcessCollector(whole)
+        return generate_latest(whole)
