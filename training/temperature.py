@@ -16,7 +16,7 @@ from training.metrics import softmax
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Without mistakes (or without any skill) the best temperature is 0 (or infinite): stop here.
+# Logits without any skill have no best temperature: stop here.
 LOWEST, HIGHEST = 0.05, 20.0
 HALVINGS = 60  # the bracket of ln(400) shrinks below float64's precision
 
@@ -28,7 +28,10 @@ class TemperatureError(FlatfoldError):
 def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
     """Return the temperature that minimises the log loss of softmax(logits / temperature).
 
-    The loss is convex in 1 / temperature, so its slope has one root, found by bisection.
+    As in Platt's scaling (1999), the targets are smoothed by a share of 1 / (n + 2), the rule of
+    succession: n pictures without a mistake promise no more than that, where the plain loss would
+    ask for infinite confidence. The share vanishes with thousands of pictures. The loss is convex
+    in 1 / temperature, so its slope has one root, found by bisection.
 
     Args:
         logits: (n, classes), of pictures that the network was not trained on.
@@ -57,6 +60,9 @@ def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]
 
 
 def _slope(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> float:
-    """Return d loss / d(1 / temperature): expected logit minus the label's logit, averaged."""
+    """Return d loss / d(1 / temperature): the expected logit minus the target's, averaged."""
+    count = len(labels)
+    smoothing = 1 / (count + 2)
     expected = (softmax(logits, temperature) * logits).sum(1)
-    return float((expected - logits[np.arange(len(labels)), labels]).mean())
+    target = (1 - smoothing) * logits[np.arange(count), labels] + smoothing * logits.mean(1)
+    return float((expected - target).mean())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.metrics import log_loss, softmax
-from training.temperature import HIGHEST, LOWEST, TemperatureError, fit_temperature
+from training.temperature import HIGHEST, TemperatureError, fit_temperature
 
 
 def draw(count: int = 5_000) -> tuple[np.ndarray, np.ndarray]:
@@ -21,12 +21,26 @@ def test_finds_the_temperature_that_the_logits_were_multiplied_by(true: float) -
     assert fit_temperature(logits * true, labels) == pytest.approx(true, rel=0.05)
 
 
-def test_no_other_temperature_has_a_lower_loss() -> None:
-    logits, labels = draw(500)
+def test_no_other_temperature_has_a_lower_loss_on_the_smoothed_targets() -> None:
+    logits, labels = draw(50)
+    targets = np.full((50, 10), 1 / 52 / 10)
+    targets[np.arange(50), labels] += 1 - 1 / 52
+
+    def loss(temperature: float) -> float:
+        return float(-(targets * np.log(softmax(logits, temperature))).sum(1).mean())
+
     best = fit_temperature(logits, labels)
-    lowest = log_loss(softmax(logits, best), labels)
     for factor in (0.5, 0.99, 1.01, 2.0):
-        assert log_loss(softmax(logits, best * factor), labels) > lowest
+        assert loss(best * factor) > loss(best)
+
+
+def test_with_thousands_of_pictures_it_is_the_plain_minimum() -> None:
+    logits, labels = draw(5_000)
+    best = fit_temperature(logits, labels)
+    for factor in (0.97, 1.03):
+        assert log_loss(softmax(logits, best * factor), labels) > log_loss(
+            softmax(logits, best), labels
+        )
 
 
 def test_float32_logits_give_the_same() -> None:
@@ -36,10 +50,16 @@ def test_float32_logits_give_the_same() -> None:
     )
 
 
-def test_without_mistakes_or_without_skill_it_stops_at_the_limits() -> None:
-    logits = 5 * np.eye(10)
-    assert fit_temperature(logits, np.arange(10)) == pytest.approx(LOWEST)
-    assert fit_temperature(logits, (np.arange(10) + 1) % 10) == pytest.approx(HIGHEST)
+def test_few_pictures_without_a_mistake_promise_no_certainty() -> None:
+    # Ten right answers: each other class keeps 1 / 12 / 10, and 5 / temperature is their log odds.
+    other = 1 / 12 / 10
+    expected = 5 / np.log((1 - 9 * other) / other)
+    assert fit_temperature(5 * np.eye(10), np.arange(10)) == pytest.approx(expected)
+
+
+def test_without_skill_it_stops_at_the_limit() -> None:
+    wrong = (np.arange(10) + 1) % 10
+    assert fit_temperature(5 * np.eye(10), wrong) == pytest.approx(HIGHEST)
 
 
 @pytest.mark.parametrize("logits", [np.zeros((0, 10)), np.array([[np.nan, 1.0]])])
