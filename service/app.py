@@ -16,20 +16,22 @@ from starlette.responses import Response as StarletteResponse
 import flatfold
 from flatfold.contract.card import Card
 from flatfold.contract.errors import UsageError
+from service import models_api
 from service.auth import Guard
 from service.batcher import Batcher
-from service.classify import classify
 from service.config import keys
 from service.cores import usable_cores
 from service.decode import Decoder
 from service.errors import MethodNotAllowedError, NotFoundError, ServiceError
 from service.gate import Gate
+from service.hot import find_hot
 from service.http import as_service_error, error_response
 from service.metrics import Metrics
 from service.repository import Repository
 from service.routes import router as own_routes
 from service.runtime import RuntimeOptions
 from service.state import State
+from service.v2.router import router as v2_routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -58,6 +60,8 @@ def build_app(settings: Settings) -> tuple[ASGIApp, State]:
     guard = Guard(keys(settings.api_keys), keys(settings.admin_keys))
     app.state.flatfold = state
     app.include_router(own_routes)
+    app.include_router(models_api.router)
+    app.include_router(v2_routes)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _error)
     app.add_exception_handler(ServiceError, _error)
@@ -68,7 +72,8 @@ def build_app(settings: Settings) -> tuple[ASGIApp, State]:
             allow_methods=["*"],
             allow_headers=["*"],
         )
-    hot = {} if settings.cors else {("POST", "/v1/classify"): classify}
+    # Cross-origin answers need the framework's middleware, so that nothing is hot with it.
+    hot = (lambda _method, _path: None) if settings.cors else find_hot
     return Gate(app, state, hot, guard), state
 
 

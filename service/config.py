@@ -51,6 +51,11 @@ class Settings:
     api_keys: str = _setting("", "keys, comma-separated, that guard every call", secret=True)
     admin_keys: str = _setting("", "keys that allow load and unload", secret=True)
     cors: str = _setting("", "origins, comma-separated, that browsers may call from")
+    access_log: str = _setting(
+        "errors",
+        "which requests are logged: all, errors or none",
+        choices=("all", "errors", "none"),
+    )
     log_format: str = _setting("text", "text or json", choices=("text", "json"))
     log_level: str = _setting(
         "info", "debug, info, warning or error", choices=("debug", "info", "warning", "error")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from service.state import State
 
     Handler = Callable[[State, Request], Awaitable[Response]]
+    FindHot = Callable[[str, str], tuple[str, Handler] | None]
 
 TIMEOUT_HEADER = b"x-request-timeout"
 ID_HEADER = b"x-request-id"
@@ -47,16 +48,14 @@ class Gate:
     Args:
         app: answers what has no hot route.
         state: the service.
-        hot: (method, path) -> handler, answered here.
+        find_hot: (method, path) -> the template and handler of a route that is answered here.
         guard: knows which headers carry a valid key.
     """
 
-    def __init__(
-        self, app: ASGIApp, state: State, hot: dict[tuple[str, str], Handler], guard: Guard
-    ) -> None:
+    def __init__(self, app: ASGIApp, state: State, find_hot: FindHot, guard: Guard) -> None:
         self._app = app
         self._state = state
-        self._hot = hot
+        self._find_hot = find_hot
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,12 +90,12 @@ class Gate:
                     f"{state.in_flight - 1} requests are being handled; the limit is "
                     f"{state.settings.max_connections} (--max-connections)"
                 )
-        handler = self._hot.get((exchange.scope["method"], path))
+        hot = self._find_hot(exchange.scope["method"], path)
         body = await self._read_body(exchange, receive)
-        if handler is None:
+        if hot is None:
             await self._app(exchange.scope, _replay(body, receive), exchange.send)
             return
-        exchange.route = path
+        exchange.route, handler = hot
         request = Request(
             exchange.headers, exchange.scope["query_string"], body, self._deadline(exchange)
         )
@@ -228,7 +227,7 @@ class _Exchange:
         """Count and log the request."""
         seconds = monotonic() - self.started_at
         self._state.metrics.request(self.route or _route(self.scope), self.status, seconds)
-        if logger.isEnabledFor(logging.INFO):
+        if self._is_logged():
             fields: dict[str, Any] = {
                 "request_id": self.id.decode("latin-1"),
                 "method": self.scope["method"],
@@ -236,11 +235,12 @@ class _Exchange:
                 "status": self.status,
                 "milliseconds": round(seconds * 1000, 2),
             }
-            logger.info(
-                "%(method)s %(path)s %(status)s %(milliseconds)s ms",
-                fields,
-                extra={"fields": fields},
-            )
+            line = "%(method)s %(path)s %(status)s %(milliseconds)s ms"
+            logger.info(line, fields, extra={"fields": fields})
+
+    def _is_logged(self) -> bool:
+        choice = self._state.settings.access_log
+        return choice == "all" or (choice == "errors" and self.status >= 400)
 
 
 def _route(scope: Scope) -> str:

@@ -35,11 +35,11 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """One whole response; `content-length` is added when it is sent."""
+    """One whole response; `content-length` is added when it is sent, and the type unless None."""
 
     status: int
     body: bytes
-    content_type: bytes = b"application/json"
+    content_type: bytes | None = b"application/json"
     headers: Headers = ()
 
 
@@ -64,18 +64,10 @@ def as_service_error(error: Exception) -> ServiceError:
     return InternalError("something went wrong here; the server's log has the details")
 
 
-async def send_response(send: Send, response: Response, headers: Headers = ()) -> None:
+async def send_response(send: Send, response: Response) -> None:
     """Send a response over ASGI."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": response.status,
-            "headers": [
-                (b"content-type", response.content_type),
-                (b"content-length", b"%d" % len(response.body)),
-                *response.headers,
-                *headers,
-            ],
-        }
-    )
+    head = [(b"content-length", b"%d" % len(response.body)), *response.headers]
+    if response.content_type is not None:
+        head.append((b"content-type", response.content_type))
+    await send({"type": "http.response.start", "status": response.status, "headers": head})
     await send({"type": "http.response.body", "body": response.body})

@@ -117,5 +117,5 @@ class Metrics:
         if SHARED_FOLDER not in os.environ:
             return generate_latest(self._registry)
         whole = CollectorRegistry()
-        multiprocess.MultiProcessCollector(whole)
+        multiprocess.MultiProcessCollector(whole)  # type: ignore[no-untyped-call]  # theirs
         return generate_latest(whole)

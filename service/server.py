@@ -17,6 +17,7 @@ import uvicorn
 from flatfold.contract.errors import FlatfoldError
 from service.app import build_app
 from service.protocol import PatientProtocol
+from service.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,10 +150,14 @@ async def _serve(server: GracefulServer, state: State, listener: socket.socket) 
     await state.repository.open()
     state.ready = True
     announce(listener, state)
+    seconds = state.settings.watch
+    watching = asyncio.create_task(Watcher(state.repository).run(seconds)) if seconds else None
     try:
         await server.serve(sockets=[listener])
     finally:
         state.ready = False
+        if watching is not None:
+            watching.cancel()
         await state.repository.drain()
 
 

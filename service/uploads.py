@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from service.errors import BadRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from service.http import Request
 
@@ -74,7 +74,7 @@ def _too_many(count: int | str, limit: int) -> PayloadTooLargeError:
 
 
 async def _form(request: Request, max_files: int) -> Upload:
-    async def body() -> AsyncIterator[bytes]:
+    async def body() -> AsyncGenerator[bytes, None]:
         yield request.body
 
     headers = Headers(raw=[(b"content-type", request.headers[b"content-type"])])

@@ -1,0 +1,47 @@
+"""The routes that are answered before any framework: found by hand, handled as plain data.
+
+FastAPI's routes for the same paths document them, and answer where this is switched off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.classify import classify
+from service.http import Request, Response
+from service.v2.infer import infer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from service.state import State
+
+    Handler = Callable[[State, Request], Awaitable[Response]]
+
+_MODELS = "/v2/models/"
+_INFER = "/infer"
+
+
+def find_hot(method: str, path: str) -> tuple[str, Handler] | None:
+    """Return the route's template and its handler, or None for what FastAPI answers."""
+    if method != "POST":
+        return None
+    if path == "/v1/classify":
+        return path, classify
+    if path.startswith(_MODELS) and path.endswith(_INFER):
+        match path[len(_MODELS) : -len(_INFER)].split("/"):
+            case [name]:
+                return "/v2/models/{model}/infer", _infer_handler(name, None)
+            case [name, "versions", version]:
+                return "/v2/models/{model}/versions/{version}/infer", _infer_handler(name, version)
+    return None
+
+
+def _infer_handler(name: str, version: str | None) -> Handler:
+    async def handle(state: State, request: Request) -> Response:
+        status, headers, body = await infer(
+            state, name, version, request.headers, request.body, deadline=request.deadline
+        )
+        return Response(status, body, content_type=None, headers=tuple(headers))
+
+    return handle
