@@ -91,7 +91,7 @@ def _numbers(data: list[Any], datatype: str, name: str) -> NDArray[Any]:
     if array is None:
         raise BadRequestError(
             f"input {name!r}: {datatype} needs {_needs(dtype)}, "
-            f"got {_KINDS.get(came.dtype.kind, 'others')} such as {came.flat[0]!r:.40}"
+            f"got {_KINDS.get(came.dtype.kind, 'something else')}"
         )
     return array.reshape(-1)
 

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import zlib
 
@@ -56,10 +57,8 @@ def test_another_encoding_is_refused():
 
 @given(st.binary(max_size=100), st.sampled_from(["gzip", "deflate"]))
 def test_any_bytes_are_accepted_or_refused(body, encoding):
-    try:
+    with contextlib.suppress(BadRequestError, PayloadTooLargeError):
         decompress(body, encoding, 1000)
-    except (BadRequestError, PayloadTooLargeError) as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -107,14 +108,16 @@ BAD = {
     ),
     "'data' must be an array, got 3": body(entry(data=3)),
     "flat or nested evenly": body(entry(data=[[1], [2, 3]])),
-    "FP32 needs numbers, got texts": body(entry(data=["a", "b"])),
+    "FP32 needs numbers of at most 3.* got texts": body(entry(data=["a", "b"])),
     "INT8 needs integers from -128 to 127, got integers": body(
         entry(datatype="INT8", data=[1, 200])
     ),
     "INT32 needs integers .* got numbers": body(entry(datatype="INT32", data=[1, 1.5])),
     "UINT64 needs integers": body(entry(datatype="UINT64", data=[2**63, -1])),
     "BOOL needs booleans": body(entry(datatype="BOOL", data=[1, 2])),
-    "out of range for FP16": body(entry(datatype="FP16", data=[1, 1e6])),
+    "FP16 needs numbers of at most 65504.0, got numbers": body(
+        entry(datatype="FP16", data=[1, 1e6])
+    ),
     "BYTES needs texts, got null": body(entry(datatype="BYTES", data=["a", None])),
     "no shared memory": body(entry(parameters={"shared_memory_region": "r"})),
     "'binary_data_size' is 8; expected 0 to 0": body(
@@ -192,11 +195,8 @@ REQUEST = st.fixed_dictionaries(
 @given(REQUEST, st.binary(max_size=40), st.none() | st.integers(-2, 2))
 def test_any_request_is_accepted_or_refused(request_json, tail, off):
     text = json.dumps(request_json).encode()
-    try:
+    with contextlib.suppress(BadRequestError):
         request = decode(text + tail, None if off is None else len(text) + off)
-    except BadRequestError as error:
-        assert str(error)
-    else:
         assert all(isinstance(tensor.array, np.ndarray) for tensor in request.tensors)
 
 

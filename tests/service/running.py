@@ -1,0 +1,86 @@
+"""A real server in a thread: uvicorn on a free port, with onnxruntime behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from service.app import build_app
+from service.config import Settings
+from service.server import bind
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from service.state import State
+
+START_SECONDS = 20
+
+
+@dataclass
+class Running:
+    """A server that answers."""
+
+    port: int
+    state: State
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    def call(self, coroutine: Coroutine):
+        """Run a coroutine in the server's loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(START_SECONDS)
+
+
+@contextlib.contextmanager
+def running(*models, **settings) -> Iterator[Running]:
+    """Serve `models` for the time of the block; `settings` are those of `Settings`."""
+    options = {"threads": 1, "host": "127.0.0.1", "port": 0, **settings}
+    app, state = build_app(Settings(models=tuple(map(str, models)), **options))
+    _wire(app)
+    listener = bind("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+    started = threading.Event()
+    loops = []
+
+    async def serve() -> None:
+        await state.repository.open()
+        state.ready = True
+        loops.append(asyncio.get_running_loop())
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.001)
+        started.set()
+        await task
+        await state.repository.drain()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert started.wait(START_SECONDS)
+        yield Running(listener.getsockname()[1], state, loops[0])
+    finally:
+        server.should_exit = True
+        thread.join(START_SECONDS)
+        listener.close()
+
+
+def _wire(gate):
+    from service import models_api
+    from service.v2.router import router
+
+    app = gate._app
+    if not any(getattr(route, "path", "") == "/v2" for route in app.routes):
+        app.include_router(models_api.router)
+        app.include_router(router)

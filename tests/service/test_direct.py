@@ -1,0 +1,84 @@
+import asyncio
+import threading
+from time import monotonic
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from service.direct import DirectRunner
+from service.errors import DeadlineExceededError, OverloadedError
+from service.model import Model
+from tests.service import onnx_models
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+class Gated:
+    """A model that runs only once the test lets it, and counts its runs."""
+
+    name = "gated"
+
+    def __init__(self):
+        self.open = threading.Event()
+        self.started = threading.Event()
+        self.runs = 0
+
+    def run(self, feeds):
+        self.started.set()
+        assert self.open.wait(10)
+        self.runs += 1
+        return feeds
+
+
+async def started(model):
+    await asyncio.to_thread(model.started.wait, 10)
+
+
+async def test_a_request_gets_its_outputs(tmp_path):
+    runner = DirectRunner(Model.load(onnx_models.adder(tmp_path / "m.onnx")), max_queue=1)
+    feeds = {"a": np.array([1], np.float32), "b": np.array([2], np.float32)}
+    assert (await runner.run(feeds, deadline=None))["total"].tolist() == [3]
+
+
+async def test_a_full_queue_refuses_at_once():
+    model = Gated()
+    runner = DirectRunner(model, max_queue=1)
+    first = asyncio.create_task(runner.run({}, deadline=None))
+    await started(model)
+    with pytest.raises(OverloadedError, match="--max-queue"):
+        await runner.run({}, deadline=None)
+    model.open.set()
+    assert await first == {}
+    assert await runner.run({}, deadline=None) == {}
+
+
+async def test_a_late_or_cancelled_request_never_runs():
+    model = Gated()
+    runner = DirectRunner(model, max_queue=9)
+    first = asyncio.create_task(runner.run({}, deadline=None))
+    await started(model)
+    left = asyncio.create_task(runner.run({}, deadline=None))
+    await asyncio.sleep(0)
+    left.cancel()
+    with pytest.raises(DeadlineExceededError):
+        await runner.run({}, deadline=monotonic())
+    model.open.set()
+    await first
+    assert await runner.run({}, deadline=None) == {}
+    assert model.runs == 2
+
+
+async def test_a_runtime_that_throws_leaves_the_queue_usable():
+    def fail(feeds):
+        raise RuntimeError("broken")
+
+    runner = DirectRunner(SimpleNamespace(name="m", run=fail), max_queue=1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="broken"):
+            await runner.run({}, deadline=None)
