@@ -59,7 +59,8 @@ class Catalogue:
         Raises:
             ModelNotFoundError: no such name or version, or no name where there are several.
         """
-        name = name or self.default
+        if name is None:
+            name = self.default
         if name is None:
             raise ModelNotFoundError(
                 f"name a model: {self._names()}" if self.models else "no model is served"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from functools import partial
 from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from service.errors import BadRequestError, InternalError, ServiceError
+from service.errors import BadRequestError, DeadlineExceededError, InternalError, ServiceError
 from service.v2 import binding, classification, compression, response
 from service.v2.pictures import decode_pictures
 from service.v2.request import InferRequest, decode
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.catalogue import Served
+    from service.model import Model
     from service.state import State
+    from service.v2.request import WantedOutput
     from service.v2.response import Headers
 
 Answer = tuple[int, "Headers", bytes]  # status, headers, body
 
 HEADER_LENGTH = b"inference-header-content-length"
+# Above this many compressed bytes a hop to a thread costs less than what zlib would block.
+INLINE_BYTES = 32 * 1024
 
 
 async def infer(  # noqa: PLR0913 - what a request consists of
@@ -53,7 +59,17 @@ async def infer(  # noqa: PLR0913 - what a request consists of
     served = state.repository.get(name, version)
     started = perf_counter_ns()
     try:
-        answer, rows = await _infer(state, served, headers, body, deadline)
+        arrived = monotonic()
+        request = await _read(headers, body, served.model, state.settings.max_body)
+        if request.timeout is not None:
+            deadline = min(deadline or math.inf, arrived + request.timeout)
+        outputs = binding.bind_outputs(request, served.model)
+        feeds = await _feeds(state, request, served.model)
+        clock = served.statistics.compute_input.lap(started)
+        rows, arrays = await _run(served, feeds, deadline)
+        clock = served.statistics.inferred(clock, served.model.executions.last)
+        answer = _answer(served.model, request.id, outputs, arrays, headers)
+        served.statistics.compute_output.lap(clock)
     except ServiceError:
         served.statistics.failed(perf_counter_ns() - started)
         raise
@@ -61,30 +77,60 @@ async def infer(  # noqa: PLR0913 - what a request consists of
     return answer
 
 
-async def _infer(
-    state: State,
-    served: Served,
-    headers: Mapping[bytes, bytes],
-    body: bytes,
-    deadline: float | None,
-) -> tuple[Answer, int]:
-    model, statistics = served.model, served.statistics
-    clock = perf_counter_ns()
+async def _read(
+    headers: Mapping[bytes, bytes], body: bytes, model: Model, max_body: int
+) -> InferRequest:
+    """Uncompress and decode."""
     encoding = headers.get(b"content-encoding")
     if encoding is not None:
-        body = compression.decompress(body, encoding.decode("latin-1"), state.settings.max_body)
-    request = _read(body, headers.get(HEADER_LENGTH), served)
-    outputs = binding.bind_outputs(request, model)
-    if request.timeout is not None:
-        deadline = min(deadline or math.inf, monotonic() + request.timeout)
+        undo = partial(compression.decompress, body, encoding.decode("latin-1"), max_body)
+        body = undo() if len(body) < INLINE_BYTES else await asyncio.to_thread(undo)
+    length = headers.get(HEADER_LENGTH)
+    if length is None:
+        return decode(body, None)
+    if not length.isdigit() or len(length) > 12:
+        raise BadRequestError(
+            f"Inference-Header-Content-Length must be a number of bytes, got {length!r:.40}"
+        )
+    return decode(body, int(length)) if int(length) else binding.raw_request(body, model)
+
+
+async def _feeds(state: State, request: InferRequest, model: Model) -> dict[str, NDArray[Any]]:
+    """Return input name -> array: the request's tensors, or the pixels of its picture files."""
     files = binding.bind_pictures(request.tensors, model)
-    if files is not None and model.card is not None:
-        feeds = {model.inputs[0].name: await decode_pictures(state, files, model.card)}
-    else:
-        feeds = binding.bind_inputs(request.tensors, model)
-    clock = statistics.compute_input.lap(clock)
-    rows, arrays = await _run(served, feeds, deadline)
-    clock = statistics.inferred(clock, model.executions.last)
+    if files is None or model.card is None:
+        return binding.bind_inputs(request.tensors, model)
+    return {model.inputs[0].name: await decode_pictures(state, files, model.card)}
+
+
+async def _run(
+    served: Served, feeds: dict[str, NDArray[Any]], deadline: float | None
+) -> tuple[int, dict[str, NDArray[Any]]]:
+    """Return the row count and all outputs; run in a shared batch where the model allows it."""
+    if deadline is not None and deadline < monotonic():
+        raise DeadlineExceededError("the deadline passed before the request was read")
+    first = next(iter(feeds.values()))
+    rows = len(first) if first.ndim else 1
+    if served.model.batchable:
+        if not rows:
+            raise BadRequestError(f"the batch is empty: 'shape' is {list(first.shape)}")
+        return rows, await served.batcher.submit(first, deadline=deadline)
+    try:
+        return rows, await served.direct.run(feeds, deadline=deadline)
+    except ServiceError:
+        raise
+    except Exception as error:
+        raise InternalError(f"the model failed to run: {error}") from error
+
+
+def _answer(
+    model: Model,
+    request_id: str | None,
+    outputs: tuple[WantedOutput, ...],
+    arrays: dict[str, NDArray[Any]],
+    headers: Mapping[bytes, bytes],
+) -> Answer:
+    """Encode what was wanted, compressed where the client accepts it."""
     labels = model.card.labels if model.card else ()
     chosen = []
     for wanted in outputs:
@@ -93,43 +139,12 @@ async def _infer(
             array = classification.best(array, wanted.classes, labels, wanted.name)
         chosen.append((wanted.name, array, wanted.binary))
     head = {"model_name": model.name, "model_version": model.version}
-    if request.id is not None:
-        head = {"id": request.id, **head}
-    answer_headers, answer = response.encode(head, chosen)
+    if request_id is not None:
+        head = {"id": request_id, **head}
+    answer_headers, body = response.encode(head, chosen)
     accept = headers.get(b"accept-encoding")
-    chosen_encoding = compression.choose(accept.decode("latin-1")) if accept else None
-    if chosen_encoding is not None:
-        answer = compression.compress(answer, chosen_encoding)
-        answer_headers.append((b"content-encoding", chosen_encoding.encode()))
-    statistics.compute_output.lap(clock)
-    return (200, answer_headers, answer), rows
-
-
-def _read(body: bytes, header_length: bytes | None, served: Served) -> InferRequest:
-    if header_length is None:
-        return decode(body, None)
-    if not header_length.isdigit() or len(header_length) > 12:
-        raise BadRequestError(
-            f"Inference-Header-Content-Length must be a number of bytes, got {header_length!r:.40}"
-        )
-    length = int(header_length)
-    return decode(body, length) if length else binding.raw_request(body, served.model)
-
-
-async def _run(
-    served: Served, feeds: dict[str, NDArray[Any]], deadline: float | None
-) -> tuple[int, dict[str, NDArray[Any]]]:
-    """Return the row count and all outputs; run in a shared batch where the model allows it."""
-    rows = next(iter(feeds.values()))
-    if not served.model.batchable:
-        try:
-            return (len(rows) if rows.ndim else 1), await served.direct.run(
-                feeds, deadline=deadline
-            )
-        except ServiceError:
-            raise
-        except Exception as error:
-            raise InternalError(f"the model failed to run: {error}") from error
-    if not len(rows):
-        raise BadRequestError("the batch is empty: the first size of 'shape' must be at least 1")
-    return len(rows), await served.batcher.submit(rows, deadline=deadline)
+    encoding = compression.choose(accept.decode("latin-1")) if accept else None
+    if encoding is not None:
+        body = compression.compress(body, encoding)
+        answer_headers.append((b"content-encoding", encoding.encode()))
+    return 200, answer_headers, body

@@ -48,7 +48,6 @@ def running(*models, **settings) -> Iterator[Running]:
     """Serve `models` for the time of the block; `settings` are those of `Settings`."""
     options = {"threads": 1, "host": "127.0.0.1", "port": 0, **settings}
     app, state = build_app(Settings(models=tuple(map(str, models)), **options))
-    _wire(app)
     listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
     started = threading.Event()
@@ -74,13 +73,3 @@ def running(*models, **settings) -> Iterator[Running]:
         server.should_exit = True
         thread.join(START_SECONDS)
         listener.close()
-
-
-def _wire(gate):
-    from service import models_api
-    from service.v2.router import router
-
-    app = gate._app
-    if not any(getattr(route, "path", "") == "/v2" for route in app.routes):
-        app.include_router(models_api.router)
-        app.include_router(router)
