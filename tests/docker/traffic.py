@@ -78,6 +78,10 @@ def bad_calls(png: bytes, jpeg: bytes) -> list[Call]:
     ]
 
 
+class UnansweredError(OSError):
+    """The request went out, and not one byte came back."""
+
+
 class Client:
     """One keep-alive connection, used as RFC 9112 (section 9.3.1) lets every client use it.
 
@@ -86,8 +90,10 @@ class Client:
     more on a new one, as every connection pool does. Anything else that goes unanswered is lost.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, keep_alive: bool = True) -> None:
         self.port = port
+        self.keep_alive = keep_alive
+        self.retried = 0
         self._connection: http.client.HTTPConnection | None = None
 
     def send(self, request: Call) -> int:
@@ -95,30 +101,31 @@ class Client:
 
         Raises:
             ConnectionRefusedError: nobody listens any more; the request was never taken.
-            ConnectionError: the request was lost.
+            OSError: the request was lost.
+            HTTPException: likewise, within its answer.
         """
-        reused = self._connection is not None
-        try:
-            return self._exchange(request)
-        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-            self.close()
-            if not reused:
-                raise
-            return self._exchange(request)
-
-    def _exchange(self, request: Call) -> int:
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        if self._connection is not None:
             try:
-                self._connection.connect()
-            except OSError:
+                return self._exchange(self._connection, request)
+            except UnansweredError:
+                self.retried += 1
                 self.close()
-                raise
-        connection = self._connection
-        connection.request(request.method, request.path, request.body, request.headers)
-        answer = connection.getresponse()
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        return self._exchange(self._connection, request)
+
+    def _exchange(self, connection: http.client.HTTPConnection, request: Call) -> int:
+        try:
+            if connection.sock is None:
+                connection.connect()
+            connection.request(request.method, request.path, request.body, request.headers)
+            answer = connection.getresponse()
+        except ConnectionRefusedError:
+            self.close()
+            raise
+        except (ConnectionError, http.client.RemoteDisconnected) as error:
+            raise UnansweredError(f"no byte of an answer: {error!r}") from error
         answer.read()
-        if answer.will_close:
+        if answer.will_close or not self.keep_alive:
             self.close()
         return answer.status
 
@@ -133,11 +140,14 @@ class Client:
 class Load:
     """Threads that send calls until `total` are answered or nobody listens any more.
 
+    Every second thread opens a connection for each request, so that nothing is excused there.
+
     Attributes:
         answered: how often each (kind, status) came back.
         wrong: answers outside what their call expects.
         lost: requests that were sent and never answered.
         refused: connections that nobody took any more.
+        retried: reused connections that were found closed.
     """
 
     port: int
@@ -149,14 +159,15 @@ class Load:
     wrong: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     refused: int = 0
+    retried: int = 0
 
     def run(self, milestone: int = 0, reached: Callable[[], None] | None = None) -> None:
         """Send everything; call `reached` in this thread once `milestone` answers have come."""
         lock, event = threading.Lock(), threading.Event()
         pending = self._draw()
 
-        def work() -> None:
-            client = Client(self.port)
+        def work(number: int) -> None:
+            client = Client(self.port, keep_alive=number % 2 == 0)
             while True:
                 with lock:
                     request = next(pending, None)
@@ -166,8 +177,10 @@ class Load:
                     event.set()
             client.close()
             event.set()
+            with lock:
+                self.retried += client.retried
 
-        workers = [threading.Thread(target=work) for _ in range(self.threads)]
+        workers = [threading.Thread(target=work, args=(i,)) for i in range(self.threads)]
         for worker in workers:
             worker.start()
         event.wait()
@@ -188,6 +201,7 @@ class Load:
                 self.refused += 1
             return False
         except (OSError, http.client.HTTPException) as error:
+            client.close()
             with lock:
                 self.lost.append(f"{request.kind}: {error!r}")
             return True
