@@ -88,6 +88,7 @@ def test_a_server_without_ranges_starts_over(folder: Path, part: Path) -> None:
     part.write_bytes(ARCHIVE[:1_000])
     with serving(ARCHIVE, ranges=False) as server:
         download_archive(server.url, MD5, FILES, folder)
+        assert server.asked == ["bytes=1000-"], "the whole file came, and nothing was fetched twice"
     assert_whole(folder)
 
 
