@@ -1,0 +1,139 @@
+"""Fold a zoo of networks: what folded, what stayed and why, how well the outputs agree.
+
+The networks are those of a folder that you bring: a Python package `models` whose functions build
+them, such as github.com/kuangliu/pytorch-cifar.
+
+    python -m benchmarks.zoo --models-dir pytorch-cifar --data-dir cifar-10-batches-bin
+
+Each network gets random gammas of both signs, random betas, and the running statistics that real
+pictures then have in it: a fresh batch norm is nearly the identity and would hide a wrong fold.
+Errors are the largest of a class, in parts of that class's RMS, over real pictures. Float32 rounds,
+so the original has an error of its own, to PyTorch in float64; the folded model's may be no larger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from export.fold import fold_model
+from tests.export.oracle import run_onnxruntime, worst_error
+from training.data import load_cifar10
+
+PICTURES = 64
+NETWORKS = {
+    "VGG16": "VGG('VGG16')",
+    "ResNet18": "ResNet18()",
+    "ResNet50": "ResNet50()",
+    "PreActResNet18": "PreActResNet18()",
+    "GoogLeNet": "GoogLeNet()",
+    "DenseNet (cifar)": "densenet_cifar()",
+    "ResNeXt29_2x64d": "ResNeXt29_2x64d()",
+    "MobileNet": "MobileNet()",
+    "MobileNetV2": "MobileNetV2()",
+    "DPN26": "DPN26()",
+    "SENet18": "SENet18()",
+    "ShuffleNetG2": "ShuffleNetG2()",
+    "ShuffleNetV2": "ShuffleNetV2(1)",
+    "EfficientNetB0": "EfficientNetB0()",
+    "RegNetX_200MF": "RegNetX_200MF()",
+    "RegNetY_400MF": "RegNetY_400MF()",
+    "SimpleDLA": "SimpleDLA()",
+    "DLA": "DLA()",
+    "PNASNetA": "PNASNetA()",
+}
+
+
+def randomised(network: nn.Module, pictures: torch.Tensor) -> nn.Module:
+    """Give the batch norms random affines, and the statistics of their inputs."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for norm in network.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                sign = torch.where(torch.rand_like(norm.weight) < 0.3, -1.0, 1.0)
+                norm.weight.copy_(sign * (0.5 + torch.rand_like(norm.weight)))
+                norm.bias.copy_(0.3 * torch.randn_like(norm.bias))
+                norm.momentum = None  # the statistics become those of the next batch
+                norm.reset_running_stats()
+        network.train()(pictures)
+    return network.eval()
+
+
+def exported(network: nn.Module) -> onnx.ModelProto:
+    """Export with torch, its own fusion off, so that every fold is ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (torch.randn(2, 3, 32, 32),),
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    return program.model_proto
+
+
+def measured(network: nn.Module, pictures: torch.Tensor) -> list[str]:
+    """Return the cells of one row; the reasons of what stayed go to the error output."""
+    network = randomised(network, pictures)
+    original = exported(network)
+    start = time.perf_counter()
+    folded, report = fold_model(original)
+    seconds = time.perf_counter() - start
+    onnx.checker.check_model(folded, full_check=True)
+    inputs = {original.graph.input[0].name: pictures.numpy()}
+    before, after = (run_onnxruntime(model, inputs)[0] for model in (original, folded))
+    with torch.no_grad():
+        truth = network.double()(pictures.double()).numpy().astype(np.float32)
+    agreement = np.mean(before.argmax(axis=1) == after.argmax(axis=1))
+    reasons = Counter(kept.reason.partition("forward: ")[2] or kept.reason for kept in report.kept)
+    print(*reasons.items(), sep="\n", file=sys.stderr)
+    return [
+        str(len(report.verdicts)),
+        str(len(report.folded)),
+        str(len(report.kept)),
+        f"{seconds:.2f}",
+        f"{worst_error([before], [after]):.1e}",
+        f"{worst_error([truth], [before]):.1e}",
+        f"{worst_error([truth], [after]):.1e}",
+        f"{agreement:.2%}",
+        str(len(np.unique(before.argmax(axis=1)))),
+    ]
+
+
+def main() -> None:
+    """Print a table, one network a row."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models-dir", type=Path, required=True, help="folder of the package")
+    parser.add_argument("--data-dir", type=Path, required=True, help="CIFAR-10's binary files")
+    parser.add_argument("--only", nargs="*", help="names of networks")
+    args = parser.parse_args()
+    sys.path.insert(0, str(args.models_dir))
+    models = importlib.import_module("models")
+    images = load_cifar10(args.data_dir, train=False).images[:PICTURES].transpose(0, 3, 1, 2)
+    pictures = torch.from_numpy((images / 255 - 0.5) * 4).float()
+    print(
+        "| network | BNs | folded | kept | seconds | folded to original | original to float64 "
+        "| folded to float64 | top-1 agreement | classes seen |\n" + "|---" * 10 + "|"
+    )
+    for name, call in NETWORKS.items():
+        if args.only and name not in args.only:
+            continue
+        # The calls are the constants above; only what they build comes from the folder.
+        network = eval(f"models.{call}", {"models": models})  # noqa: S307
+        print(f"| {name} | {' | '.join(measured(network, pictures))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
