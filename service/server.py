@@ -61,6 +61,12 @@ class GracefulServer(uvicorn.Server):
         self._state.draining = True
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and only then say so."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            announce(listener, self._state)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop as the class describes, within `timeout_graceful_shutdown` seconds."""
         ends = monotonic() + (self.config.timeout_graceful_shutdown or 0)
@@ -149,7 +155,6 @@ def serve(settings: Settings) -> int:
 async def _serve(server: GracefulServer, state: State, listener: socket.socket) -> None:
     await state.repository.open()
     state.ready = True
-    announce(listener, state)
     seconds = state.settings.watch
     watching = asyncio.create_task(Watcher(state.repository).run(seconds)) if seconds else None
     try:

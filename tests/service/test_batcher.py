@@ -1,0 +1,210 @@
+import asyncio
+import threading
+from time import monotonic
+
+import numpy as np
+import pytest
+
+from service.batcher import Batcher
+from service.errors import (
+    DeadlineExceededError,
+    InternalError,
+    NotReadyError,
+    OverloadedError,
+)
+
+
+class Runtime:
+    """Doubles its rows; holds each call until it is let go, and remembers the batch sizes."""
+
+    def __init__(self, held=False):
+        self.sizes = []
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        if not held:
+            self.gate.set()
+
+    def __call__(self, rows):
+        self.sizes.append(len(rows))
+        self.entered.set()
+        assert self.gate.wait(20)
+        if (rows < 0).any():
+            raise RuntimeError("negative")
+        return {"double": rows * 2}
+
+
+def rows(*values):
+    return np.array(values, np.float64)[:, None]
+
+
+async def entered(runtime):
+    await asyncio.to_thread(runtime.entered.wait, 20)
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+def test_an_idle_runtime_takes_a_request_at_once_and_later_ones_go_together():
+    async def scenario():
+        runtime = Runtime(held=True)
+        batcher = Batcher(runtime, max_batch=8)
+        first = asyncio.ensure_future(batcher.submit(rows(1)))
+        await entered(runtime)
+        rest = [asyncio.ensure_future(batcher.submit(rows(i))) for i in range(2, 6)]
+        await asyncio.sleep(0)
+        assert (batcher.running, batcher.queued) == (1, 4)
+        runtime.gate.set()
+        answers = await asyncio.gather(first, *rest)
+        assert [answer["double"].item() for answer in answers] == [2, 4, 6, 8, 10]
+        assert runtime.sizes == [1, 4]
+
+    run(scenario())
+
+
+def test_a_batch_is_no_larger_than_its_limit_and_keeps_the_order():
+    async def scenario():
+        runtime = Runtime(held=True)
+        batcher = Batcher(runtime, max_batch=4)
+        tasks = [asyncio.ensure_future(batcher.submit(rows(i, i + 0.5))) for i in range(5)]
+        await entered(runtime)
+        runtime.gate.set()
+        answers = await asyncio.gather(*tasks)
+        assert [a["double"].ravel().tolist() for a in answers] == [
+            [2 * i, 2 * i + 1] for i in range(5)
+        ]
+        assert runtime.sizes == [2, 4, 4]
+
+    run(scenario())
+
+
+def test_a_request_larger_than_a_batch_is_split_and_put_together():
+    async def scenario():
+        runtime = Runtime()
+        answer = await Batcher(runtime, max_batch=4).submit(rows(*range(10)))
+        assert answer["double"].ravel().tolist() == [2 * i for i in range(10)]
+        assert max(runtime.sizes) == 4
+
+    run(scenario())
+
+
+def test_a_full_queue_refuses_at_once_and_counts_rows():
+    async def scenario():
+        runtime = Runtime(held=True)
+        batcher = Batcher(runtime, max_batch=2, max_queue=3)
+        tasks = [asyncio.ensure_future(batcher.submit(rows(0)))]
+        await entered(runtime)
+        tasks.append(asyncio.ensure_future(batcher.submit(rows(1, 2))))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="2 pictures are waiting and 2 more came"):
+            await batcher.submit(rows(3, 4))
+        runtime.gate.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+
+
+def test_an_expired_request_is_told_so_and_never_run():
+    async def scenario():
+        runtime = Runtime(held=True)
+        batcher = Batcher(runtime)
+        first = asyncio.ensure_future(batcher.submit(rows(1)))
+        await entered(runtime)
+        with pytest.raises(DeadlineExceededError, match="no answer within the deadline"):
+            await batcher.submit(rows(2), deadline=monotonic() + 0.01)
+        runtime.gate.set()
+        await first
+        await batcher.drain()
+        assert runtime.sizes == [1]
+
+    run(scenario())
+
+
+def test_a_cancelled_request_is_never_run():
+    async def scenario():
+        runtime = Runtime(held=True)
+        batcher = Batcher(runtime)
+        first = asyncio.ensure_future(batcher.submit(rows(1)))
+        await entered(runtime)
+        gone = asyncio.ensure_future(batcher.submit(rows(2)))
+        last = asyncio.ensure_future(batcher.submit(rows(3)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        runtime.gate.set()
+        await asyncio.gather(first, last)
+        assert runtime.sizes == [1, 1]
+        assert batcher.queued == 0
+
+    run(scenario())
+
+
+def test_when_a_batch_throws_only_the_bad_request_fails():
+    async def scenario():
+        runtime = Runtime(held=True)
+        batcher = Batcher(runtime)
+        tasks = [asyncio.ensure_future(batcher.submit(rows(0)))]
+        await entered(runtime)
+        tasks += [asyncio.ensure_future(batcher.submit(rows(value))) for value in (1, -1, 2)]
+        await asyncio.sleep(0)
+        runtime.gate.set()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(done[2], InternalError)
+        assert "negative" in str(done[2])
+        assert [done[i]["double"].item() for i in (0, 1, 3)] == [0, 2, 4]
+        assert (await batcher.submit(rows(7)))["double"].item() == 14
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((3, 1)), np.zeros(())])
+def test_a_wrong_number_of_rows_is_an_error_and_no_wrong_answer(wrong):
+    async def scenario():
+        with pytest.raises(InternalError, match="expected 2 rows"):
+            await Batcher(lambda _: {"y": wrong}).submit(rows(1, 2))
+
+    run(scenario())
+
+
+def test_drain_finishes_what_is_queued_and_takes_nothing_new():
+    async def scenario():
+        runtime = Runtime(held=True)
+        batcher = Batcher(runtime, max_batch=1)
+        tasks = [asyncio.ensure_future(batcher.submit(rows(i))) for i in range(3)]
+        await entered(runtime)
+        draining = asyncio.ensure_future(batcher.drain())
+        await asyncio.sleep(0)
+        with pytest.raises(NotReadyError):
+            await batcher.submit(rows(9))
+        assert not draining.done()
+        runtime.gate.set()
+        await draining
+        assert [(await task)["double"].item() for task in tasks] == [0, 2, 4]
+
+    run(scenario())
+
+
+def test_tells_of_each_batch():
+    async def scenario():
+        seen = []
+        batcher = Batcher(Runtime(), on_batch=lambda *batch: seen.append(batch))
+        await batcher.submit(rows(1, 2, 3))
+        await batcher.drain()
+        ((count, seconds, wait),) = seen
+        assert count == 3
+        assert seconds >= 0
+        assert wait >= 0
+
+    run(scenario())
+
+
+def test_many_at_once_all_get_their_own_answer():
+    async def scenario():
+        batcher = Batcher(lambda x: {"y": x + 1}, max_batch=7, max_queue=10_000)
+        values = np.random.default_rng(0).integers(1, 6, 400)
+        parts = [np.full((n, 1), i) for i, n in enumerate(values)]
+        answers = await asyncio.gather(*(batcher.submit(part) for part in parts))
+        for part, answer in zip(parts, answers, strict=True):
+            assert np.array_equal(answer["y"], part + 1)
+        assert (batcher.queued, batcher.running) == (0, 0)
+
+    run(scenario())

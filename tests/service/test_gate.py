@@ -1,0 +1,222 @@
+import asyncio
+import http.client
+import socket
+import threading
+
+import httpx
+import pytest
+
+from .onnx_models import picture_classifier
+from .running import running
+from .test_classify import picture
+
+
+@pytest.fixture
+def model(tmp_path):
+    return picture_classifier(tmp_path / "tiny.onnx")
+
+
+class Slow:
+    """Holds the model's runs until it is let go."""
+
+    def __init__(self, server):
+        self.entered, self.gate = threading.Event(), threading.Event()
+        batcher = server.state.repository.get().batcher
+        run = batcher._run
+        self.runs = 0
+
+        def held(rows):
+            self.runs += 1
+            self.entered.set()
+            assert self.gate.wait(20)
+            return run(rows)
+
+        batcher._run = held
+
+
+def test_unknown_paths_and_wrong_methods_have_the_one_shape(model):
+    with running(model) as server:
+        missing = httpx.get(f"{server.url}/nope")
+        wrong = httpx.get(f"{server.url}/v1/classify")
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+    assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_every_answer_carries_the_requests_id(model):
+    with running(model) as server:
+        given = httpx.get(f"{server.url}/v2/health/live", headers={"x-request-id": "abc"})
+        made = httpx.post(f"{server.url}/v1/classify", content=b"x")
+    assert given.headers["x-request-id"] == "abc"
+    assert len(made.headers["x-request-id"]) == 16
+
+
+def test_a_body_over_the_limit_is_refused_announced_or_not(model):
+    with running(model, max_body=1000) as server:
+        url = f"{server.url}/v1/classify"
+        announced = httpx.post(url, content=b"x" * 1001)
+        streamed = httpx.post(url, content=iter([b"x" * 600] * 2))
+        fine = httpx.post(url, content=picture("red"))
+    assert [a.status_code for a in (announced, streamed, fine)] == [413, 413, 200]
+    assert "the limit is 1000 (--max-body)" in announced.json()["error"]
+
+
+def test_a_picture_over_the_pixel_limit_is_refused(model):
+    with running(model, max_pixels=63) as server:
+        answer = httpx.post(f"{server.url}/v1/classify", content=picture("red"))
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert "8x8" in answer.json()["error"]
+
+
+def test_a_body_that_does_not_arrive_is_given_up(model):
+    with running(model, header_timeout=0.1) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+            head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc"
+            client.sendall(head)
+            answer = client.recv(4096)
+        assert b"408" in answer.split(b"\r\n")[0]
+        assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+
+
+def test_the_clients_deadline_gives_504(model):
+    with running(model) as server:
+        slow = Slow(server)
+        answer = httpx.post(
+            f"{server.url}/v1/classify",
+            content=picture("red"),
+            headers={"x-request-timeout": "0.05"},
+        )
+        slow.gate.set()
+        assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+        assert httpx.post(f"{server.url}/v1/classify", content=picture("red")).status_code == 200
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
+def test_a_wrong_deadline_is_told(model, value):
+    with running(model) as server:
+        answer = httpx.post(
+            f"{server.url}/v1/classify", content=b"x", headers={"x-request-timeout": value}
+        )
+    assert answer.status_code == 400
+    assert "X-Request-Timeout" in answer.json()["error"]
+
+
+def test_a_full_queue_answers_429_and_says_when_to_come_back(model):
+    with running(model, max_queue=1, max_batch=1) as server:
+        slow = Slow(server)
+        url = f"{server.url}/v1/classify"
+        answers = []
+        clients = [
+            threading.Thread(target=lambda: answers.append(httpx.post(url, content=picture("red"))))
+            for _ in range(2)
+        ]
+        clients[0].start()
+        assert slow.entered.wait(20)
+        clients[1].start()
+        until(lambda: server.state.repository.get().batcher.queued == 1)
+        refused = httpx.post(url, content=picture("red"))
+        slow.gate.set()
+        for client in clients:
+            client.join(20)
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "1"
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def test_too_many_requests_at_once_get_503(model):
+    with running(model, max_connections=1) as server:
+        slow = Slow(server)
+        url = f"{server.url}/v1/classify"
+        client = threading.Thread(target=lambda: httpx.post(url, content=picture("red")))
+        client.start()
+        assert slow.entered.wait(20)
+        refused = httpx.post(url, content=picture("red"))
+        healthy = httpx.get(f"{server.url}/v2/health/ready")
+        slow.gate.set()
+        client.join(20)
+    assert (refused.status_code, healthy.status_code) == (503, 200)
+    assert "--max-connections" in refused.json()["error"]
+
+
+def until(condition):
+    """Wait for another thread's work: it has no event to wait for."""
+    for _ in range(20_000):
+        if condition():
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError("it did not happen")
+
+
+def test_a_client_that_leaves_is_not_computed(model):
+    with running(model) as server:
+        slow = Slow(server)
+        url = f"{server.url}/v1/classify"
+        first = threading.Thread(target=lambda: httpx.post(url, content=picture("red")))
+        first.start()
+        assert slow.entered.wait(20)
+        batcher = server.state.repository.get().batcher
+        leaving = http.client.HTTPConnection("127.0.0.1", server.port)
+        leaving.request("POST", "/v1/classify", picture("blue"))
+        until(lambda: batcher.queued == 1)
+        leaving.close()
+        until(lambda: server.state.in_flight == 1)
+        slow.gate.set()
+        first.join(20)
+        assert slow.runs == 1
+        assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+
+
+def test_a_runtime_that_throws_gives_500_and_the_server_goes_on(model):
+    with running(model) as server:
+        batcher = server.state.repository.get().batcher
+        run = batcher._run
+        batcher._run = lambda rows: 1 / 0
+        url = f"{server.url}/v1/classify"
+        broken = httpx.post(url, content=picture("red"))
+        batcher._run = run
+        assert (broken.status_code, broken.json()["code"]) == (500, "internal")
+        assert httpx.post(url, content=picture("red")).status_code == 200
+
+
+def test_api_keys_guard_everything_but_health(model):
+    with running(model, api_keys="sesame") as server:
+        url = f"{server.url}/v1/classify"
+        without = httpx.post(url, content=picture("red"))
+        wrong = httpx.post(url, content=picture("red"), headers={"x-api-key": "other"})
+        right = httpx.post(url, content=picture("red"), headers={"authorization": "Bearer sesame"})
+        health = httpx.get(f"{server.url}/v2/health/ready")
+    assert [a.status_code for a in (without, wrong, right, health)] == [401, 401, 200, 200]
+
+
+def test_cross_origin_is_off_unless_set(model):
+    origin = {"origin": "https://example.org"}
+    with running(model) as server:
+        closed = httpx.get(f"{server.url}/v1/models", headers=origin)
+    with running(model, cors="https://example.org") as server:
+        opened = httpx.get(f"{server.url}/v1/models", headers=origin)
+        answer = httpx.post(f"{server.url}/v1/classify", content=picture("red"), headers=origin)
+    assert "access-control-allow-origin" not in closed.headers
+    assert opened.headers["access-control-allow-origin"] == "https://example.org"
+    assert answer.status_code == 200
+
+
+def test_metrics_count_requests_by_route_and_never_by_path(model):
+    with running(model) as server:
+        for path in ("/a", "/b"):
+            httpx.get(server.url + path)
+        httpx.post(f"{server.url}/v1/classify", content=picture("red"))
+        text = httpx.get(f"{server.url}/metrics").text
+    assert 'flatfold_requests_total{route="unknown",status="404"} 2.0' in text
+    assert 'flatfold_requests_total{route="/v1/classify",status="200"} 1.0' in text
+    assert 'flatfold_pictures_total{model="tiny",outcome="classified"} 1.0' in text
+    assert 'flatfold_batch_size_count{model="tiny"} 1.0' in text
+
+
+def test_ready_turns_to_503_when_the_server_is_to_stop(model):
+    with running(model) as server:
+        assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+        server.call(asyncio.sleep(0))
+        server.state.draining = True
+        stopping = httpx.get(f"{server.url}/v2/health/ready")
+        assert httpx.get(f"{server.url}/v2/health/live").status_code == 200
+    assert stopping.status_code == 503
+    assert stopping.headers["connection"] == "close"

@@ -1,0 +1,204 @@
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from .onnx_models import picture_classifier
+from .test_classify import picture
+
+
+class Process:
+    """`flatfold serve` as a user starts it."""
+
+    def __init__(self, *words, **environment):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flatfold", "serve", "--port", "0", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+    def __enter__(self):
+        line = self.process.stdout.readline()
+        self.port = int(re.search(r"http://127\.0\.0\.1:(\d+)", line)[1])
+        self.curl = self.process.stdout.readline()
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def end(self):
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return picture_classifier(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+def post(connection):
+    connection.request("POST", "/v1/classify", picture("red"))
+    answer = connection.getresponse()
+    return answer.status, answer.headers.get("connection"), json.loads(answer.read())
+
+
+def test_prints_where_it_is_and_a_curl_line_that_works(model, tmp_path):
+    with Process(model) as server:
+        (tmp_path / "photo.jpg").write_bytes(picture("blue", "JPEG", 32))
+        command = server.curl.removeprefix("try: ").strip()
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+    assert json.loads(done.stdout)["results"][0]["predictions"][0]["label"] == "blue"
+
+
+def test_serving_imports_nothing_of_training_or_export():
+    code = (
+        "import sys, service.server, service.commands.serve, service.commands.classify\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules}"
+        " & {'torch', 'onnx', 'training', 'export', 'matplotlib', 'onnxscript'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_sigterm_loses_no_request(model):
+    with Process(model) as server:
+        kept, lost, closed = [], [], threading.Event()
+
+        def client():
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+            while True:
+                try:
+                    connection.connect()
+                except ConnectionRefusedError:
+                    return  # the listener is closed: nothing was promised
+                try:
+                    while True:
+                        status, hint, _ = post(connection)
+                        kept.append(status)
+                        if len(kept) == 40:
+                            closed.set()
+                        if hint == "close":
+                            break
+                except OSError as error:
+                    lost.append(error)
+                    return
+                finally:
+                    connection.close()
+
+        clients = [threading.Thread(target=client) for _ in range(4)]
+        for thread in clients:
+            thread.start()
+        assert closed.wait(30)
+        server.process.send_signal(signal.SIGTERM)
+        for thread in clients:
+            thread.join(30)
+        code, _, _ = server.end()
+    assert lost == []
+    assert set(kept) == {200}
+    assert code == 0
+
+
+def test_an_idle_connection_may_still_ask_after_sigterm(model):
+    with Process(model) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        assert post(connection)[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(OSError):  # noqa: PT011 (refused or reset, by the moment)
+            while True:
+                socket.create_connection(("127.0.0.1", server.port), timeout=20).close()
+        status, hint, _ = post(connection)
+        code, _, _ = server.end()
+    assert (status, hint, code) == (200, "close", 0)
+
+
+def test_a_second_signal_ends_it_at_once(model):
+    with Process(model, "--grace", "60") as server:
+        busy = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        busy.sendall(b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(OSError):  # noqa: PT011 (the first signal was heard)
+            while True:
+                socket.create_connection(("127.0.0.1", server.port), timeout=20).close()
+        server.process.send_signal(signal.SIGTERM)
+        code, _, _ = server.end()
+        busy.close()
+    assert code == 128 + signal.SIGTERM
+
+
+def test_a_head_that_never_ends_is_given_up(model):
+    with Process(model, "--header-timeout", "0.2") as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+            client.sendall(b"POST /v1/classify HTTP/1.1\r\nhost:")
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        assert post(connection)[0] == 200
+        connection.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nowhere.onnx"], 1, "nowhere.onnx"),
+        (["--max-batch", "none"], 2, "--max-batch must be a whole number"),
+        (["--provider", "cuda"], 1, "cuda"),
+        (["--labels", "nowhere.txt"], 2, "cannot read the labels nowhere.txt"),
+        (["--flag-of-nobody"], 2, "unrecognized arguments"),
+    ],
+)
+def test_wrong_use_is_one_line_and_an_exit_code(model, words, code, message):
+    server = Process(*([model] if words[0].startswith("--") else []), *words)
+    returned, out, err = server.end()
+    assert (returned, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_file_that_is_no_model_is_one_line(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"no model at all")
+    code, _, err = Process(tmp_path / "broken.onnx").end()
+    assert code == 1
+    assert "broken.onnx" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_a_taken_port_is_told(model):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = Process(model, "--port", port).end()
+    assert code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in err
+    assert "--port" in err
+
+
+def test_show_config_is_json(model):
+    code, out, _ = Process("--show-config", FLATFOLD_MAX_BATCH="7").end()
+    assert code == 0
+    assert json.loads(out)["max_batch"] == 7
+
+
+def test_logs_are_json_on_request(model):
+    with Process(model, "--log-format", "json", "--access-log", "all") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request("GET", "/nope", headers={"x-request-id": "abc", "x-api-key": "secret"})
+        connection.getresponse().read()
+        connection.close()
+        server.process.send_signal(signal.SIGTERM)
+        _, _, err = server.end()
+    events = [json.loads(line) for line in err.splitlines()]
+    (event,) = [event for event in events if event.get("path") == "/nope"]
+    assert (event["request_id"], event["status"], event["method"]) == ("abc", 404, "GET")
+    assert "secret" not in err
