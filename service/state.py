@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from service.config import Settings
     from service.decode import Decoder
     from service.metrics import Metrics
+    from service.orders import Orders
     from service.repository import Repository
 
 
@@ -24,6 +25,7 @@ class State:
         ready: whether /v2/health/ready says yes; set once the models are loaded.
         draining: SIGTERM came: nothing new is promised, what is there is finished.
         in_flight: requests being handled.
+        orders: carries load and unload to every worker; None where there is only this one.
     """
 
     settings: Settings
@@ -33,3 +35,4 @@ class State:
     ready: bool = False
     draining: bool = False
     in_flight: int = 0
+    orders: Orders | None = None

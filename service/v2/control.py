@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from flatfold.contract.errors import FlatfoldError
-from service.errors import BadRequestError, ServiceError, UnprocessableError
+from service.errors import BadRequestError, NotReadyError, ServiceError, UnprocessableError
 
 if TYPE_CHECKING:
+    from service.orders import Orders
+    from service.repository import Repository
     from service.state import State
 
 
@@ -42,7 +44,7 @@ async def load(state: State, name: str, body: bytes) -> None:
             "put the model into the server's folder, then load it by name"
         )
     try:
-        await state.repository.load(name)
+        await _models(state).load(name)
     except ServiceError:
         raise
     except FlatfoldError as error:
@@ -57,7 +59,16 @@ async def unload(state: State, name: str, body: bytes) -> None:
         ModelNotFoundError: it is not served.
     """
     _parameters(body)  # unload_dependents has nothing to act on: there are no ensembles
-    await state.repository.unload(name)
+    await _models(state).unload(name)
+
+
+def _models(state: State) -> Orders | Repository:
+    """Return what a change goes to: with several workers all of them, never just this one."""
+    if state.orders is not None:
+        return state.orders
+    if state.settings.workers > 1:
+        raise NotReadyError("load and unload do not reach the other workers here; use --watch")
+    return state.repository
 
 
 def _body(body: bytes) -> dict[str, Any]:

@@ -1,17 +1,14 @@
 import asyncio
 
-import numpy as np
 import pytest
 
 from service.errors import ModelNotFoundError
 from service.model import ModelError
-from service.repository import Repository
-from service.runtime import RuntimeOptions
 from service.watch import Watcher
 from tests.service import onnx_models
+from tests.service.repositories import gain, replace_file, repository
 
 pytestmark = pytest.mark.anyio
-RUNTIME = RuntimeOptions(intra_op_threads=1)
 
 
 @pytest.fixture
@@ -19,34 +16,8 @@ def anyio_backend():
     return "asyncio"
 
 
-class Queue:
-    """Stands where a batcher stands, and remembers that it was drained."""
-
-    def __init__(self, model):
-        self.model = model
-        self.drained = False
-
-    async def drain(self):
-        self.drained = True
-
-
-def repository(*roots, **options):
-    return Repository(roots, Queue, runtime=RUNTIME, **options)
-
-
 def index(models):
     return {(entry.name, entry.version): (entry.state, entry.reason) for entry in models.index()}
-
-
-def gain(served) -> float:
-    """The gain of the picture classifier that answers: its logit for white."""
-    white = np.full((1, 8, 8, 3), 255, np.uint8)
-    return round(float(served.model.run({"images": white})["logits"][0, 0]), 3)
-
-
-def replace_file(build, path, **options):
-    """Write a new file beside and rename it, as every careful writer does."""
-    build(path.with_suffix(".new"), **options).replace(path)
 
 
 async def test_a_file_a_folder_and_triton_versions_are_served_at_once(tmp_path):
@@ -111,12 +82,14 @@ async def test_load_swaps_and_drains_the_old_one(tmp_path):
     models = repository(tmp_path)
     await models.open()
     old = models.get("m")
+    batcher = old.batcher
     replace_file(onnx_models.picture_classifier, path, gain=2)
     await models.load("m")
-    await models.drain()
     assert gain(models.get("m")) == 2
-    assert old.batcher.drained
     assert gain(old) == 1  # a request that holds it is still answered, by the old one
+    assert not batcher.drained.is_set()
+    del old
+    await asyncio.wait_for(batcher.drained.wait(), 10)
 
 
 async def _refused(models, tmp_path, match):

@@ -1,0 +1,134 @@
+"""Load and unload with several workers: a request reaches one process, its order all of them.
+
+The worker that takes the call carries it out first, so that a bad file stops there. Then it leaves
+the order in a folder that all workers poll, and answers once each has put its receipt beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, unquote
+
+import orjson
+
+from flatfold.contract.errors import FlatfoldError
+from flatfold.contract.files import atomic_path
+from service.errors import InternalError, NotReadyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.repository import Repository
+
+Verb = Literal["load", "unload"]
+
+POLL = 0.1  # seconds between two looks at the folder
+PATIENCE = 30.0  # seconds until a call stops waiting for the other workers
+
+logger = logging.getLogger(__name__)
+
+
+class Orders:
+    """The folder, as one worker sees it.
+
+    Args:
+        folder: exists, empty when the server starts, seen by all of its workers.
+        workers: how many there are.
+        repository: this worker's models.
+        worker: this worker's name among them; its process id when None.
+    """
+
+    def __init__(
+        self, folder: Path, workers: int, repository: Repository, worker: str | None = None
+    ) -> None:
+        self._orders = folder / "orders"
+        self._receipts = folder / "receipts"
+        for each in (self._orders, self._receipts):
+            each.mkdir(exist_ok=True)
+        self._workers = workers
+        self._repository = repository
+        self._worker = worker or str(os.getpid())
+        self._done: dict[str, tuple[int, str]] = {}  # model -> serial of its last order, failure
+
+    async def load(self, name: str) -> None:
+        """Load a model in every worker; raises as `Repository.load` does.
+
+        Raises:
+            InternalError: another worker could not.
+            NotReadyError: not every worker has followed yet.
+        """
+        await self._repository.load(name)
+        await self._order(name, "load")
+
+    async def unload(self, name: str) -> None:
+        """Unload a model in every worker; raises as `Repository.unload` and `load` do."""
+        await self._repository.unload(name)
+        await self._order(name, "unload")
+
+    async def follow(self) -> None:
+        """Carry out the other workers' orders until cancelled."""
+        while True:
+            try:
+                await self.catch_up()
+            except Exception:
+                logger.exception("the other workers' orders could not be read; trying again")
+            await asyncio.sleep(POLL)
+
+    async def catch_up(self) -> None:
+        """Carry out what is new; a worker that starts late calls this before it is ready."""
+        for path in sorted(self._orders.glob("[!.]*")):
+            name, order = unquote(path.name), _read(path)
+            if order["serial"] > self._done.get(name, (0, ""))[0]:
+                failure = await self._carry_out(name, order["verb"])
+                self._sign(name, order["serial"], failure)
+
+    async def _carry_out(self, name: str, verb: Verb) -> str:
+        """Return what went wrong, "" when nothing did."""
+        served = self._repository.versions(name)
+        try:
+            if verb == "load":
+                await self._repository.load(name)
+            elif served:
+                await self._repository.unload(name)
+        except FlatfoldError as error:
+            logger.error("could not %s %s as another worker did: %s", verb, name, error)  # noqa: TRY400 - expected: one line
+            return str(error)
+        return ""
+
+    async def _order(self, name: str, verb: Verb) -> None:
+        """Tell the others, and wait for their receipts."""
+        serial = time_ns()
+        _write(self._orders / quote(name, safe=""), {"serial": serial, "verb": verb})
+        self._sign(name, serial, "")
+        ends = monotonic() + PATIENCE
+        while True:
+            receipts = [_read(path).get(name, (0, "")) for path in self._receipts.glob("[!.]*")]
+            signed = [failure for seen, failure in receipts if seen >= serial]
+            if len(signed) >= self._workers:
+                break
+            if monotonic() > ends:
+                raise NotReadyError(
+                    f"{len(signed)} of {self._workers} workers have done the {verb} of {name!r} "
+                    "so far; the others will when they can"
+                )
+            await asyncio.sleep(POLL / 2)
+        failures = [failure for failure in signed if failure]
+        if failures:
+            raise InternalError(f"a worker could not {verb} {name!r}: {failures[0]}")
+
+    def _sign(self, name: str, serial: int, failure: str) -> None:
+        self._done[name] = (serial, failure)
+        _write(self._receipts / self._worker, self._done)
+
+
+def _read(path: Path) -> Any:
+    return orjson.loads(path.read_bytes())
+
+
+def _write(path: Path, content: object) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(orjson.dumps(content))

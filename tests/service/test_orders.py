@@ -1,0 +1,86 @@
+import asyncio
+
+import pytest
+
+from service import orders
+from service.errors import InternalError, ModelNotFoundError, NotReadyError
+from service.model import ModelError
+from service.orders import Orders
+from tests.service import onnx_models
+from tests.service.repositories import gain, replace_file, repository
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return onnx_models.picture_classifier(tmp_path / "models/m.onnx", gain=1)
+
+
+async def worker(path, name, count=2):
+    models = repository(path.parent)
+    await models.open()
+    return models, Orders(path.parents[1], count, models, name)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(orders, "POLL", 0.002)
+
+
+async def test_an_order_is_done_by_every_worker_before_it_is_answered(path):
+    one, orders_of_one = await worker(path, "1")
+    two, orders_of_two = await worker(path, "2")
+    following = asyncio.create_task(orders_of_two.follow())
+    replace_file(onnx_models.picture_classifier, path, gain=2)
+    await orders_of_one.load("m")
+    assert (gain(one.get("m")), gain(two.get("m"))) == (2, 2)
+    await orders_of_one.unload("m")
+    assert not one.all()
+    assert not two.all()
+    await orders_of_one.load("m")
+    assert gain(two.get("m")) == 2
+    following.cancel()
+
+
+async def test_a_bad_file_stops_at_the_first_worker(path):
+    _, orders_of_one = await worker(path, "1")
+    two, orders_of_two = await worker(path, "2")
+    path.write_bytes(b"corrupt")
+    with pytest.raises(ModelError):
+        await orders_of_one.load("m")
+    with pytest.raises(ModelNotFoundError):
+        await orders_of_one.unload("none")
+    await orders_of_two.catch_up()
+    assert gain(two.get("m")) == 1
+
+
+async def test_a_worker_that_starts_late_catches_up(path):
+    _, orders_of_one = await worker(path, "1", count=1)
+    await orders_of_one.unload("m")
+    late, orders_of_late = await worker(path, "late")
+    await orders_of_late.catch_up()
+    assert not late.all()
+
+
+async def test_a_worker_that_does_not_follow_or_fails_is_told(path, monkeypatch):
+    _, orders_of_one = await worker(path, "1")
+    two, orders_of_two = await worker(path, "2")
+    monkeypatch.setattr(orders, "PATIENCE", 0.01)
+    with pytest.raises(NotReadyError, match="1 of 2 workers have done the load"):
+        await orders_of_one.load("m")
+
+    async def fail(name):
+        raise ModelError("no memory")
+
+    monkeypatch.setattr(orders, "PATIENCE", 10)
+    monkeypatch.setattr(two, "load", fail)
+    following = asyncio.create_task(orders_of_two.follow())
+    with pytest.raises(InternalError, match="a worker could not load 'm': no memory"):
+        await orders_of_one.load("m")
+    following.cancel()
