@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -39,12 +40,11 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(
             f"--device {name}: this PyTorch ({torch.__version__}) sees no GPU; use --device cpu"
         )
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(
-            f"--device {name!r} is unknown; expected auto, cpu, cuda or cuda:N"
-        ) from error
+    with contextlib.suppress(RuntimeError):
+        device = torch.device(name)
+        if device.type in {"cpu", "cuda"}:
+            return device
+    raise UsageError(f"--device {name!r} is unknown; expected auto, cpu, cuda or cuda:N")
 
 
 def choose_compute(device: str, precision: str) -> Compute:

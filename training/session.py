@@ -91,14 +91,18 @@ def _closing_words(output: Path, measured: Evaluation) -> str:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    recipe = preset(args.preset)
-    for key in ("epochs", "batch_size"):
+    """Return the preset with the flags' changes, after checking every number.
+
+    Raises:
+        UsageError: a number is too small, or the preset is unknown.
+    """
+    for key, smallest in (("epochs", 1), ("batch_size", 1), ("threads", 1), ("seed", 0)):
         value = getattr(args, key)
-        if value is not None:
-            if value < 1:
-                raise UsageError(f"--{key.replace('_', '-')} must be at least 1, got {value}")
-            recipe = replace(recipe, **{key: value})
-    return recipe
+        if value is not None and value < smallest:
+            flag = key.replace("_", "-")
+            raise UsageError(f"--{flag} must be at least {smallest}, got {value}")
+    recipe = preset(args.preset)
+    return replace(recipe, epochs=args.epochs or recipe.epochs)
 
 
 def fit_recipe(recipe: Recipe, pictures: Pictures, *, batch_size: int | None = None) -> Recipe:

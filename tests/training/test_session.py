@@ -117,7 +117,10 @@ def _pretend_unfinished(path: Path) -> None:
         (["--batch-size", "-3"], "--batch-size must be at least 1, got -3", 2),
         (["--batch-size", "999"], "do not fill one batch of 999", 1),
         (["--image-size", "4"], "--image-size 4 is too small", 2),
+        (["--threads", "0"], "--threads must be at least 1, got 0", 2),
+        (["--seed", "-1"], "--seed must be at least 0, got -1", 2),
         (["--device", "abacus"], "--device 'abacus' is unknown", 2),
+        (["--device", "meta"], "--device 'meta' is unknown", 2),
         (["--data-dir", "nowhere"], "nowhere holds neither CIFAR-10", 1),
     ],
 )
