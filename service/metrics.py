@@ -17,7 +17,7 @@ from prometheus_client import (
 if TYPE_CHECKING:
     from service.repository import Repository
 
-# Set by the parent of several workers: each writes its share into this folder.
+# Set by the parent of several workers: the folder that they share, their metrics in it.
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
 

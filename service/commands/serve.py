@@ -28,7 +28,12 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(settings.shown(), indent=2))
         return 0
     from service import logs  # noqa: PLC0415 (orjson, only when serving)
-    from service.server import serve  # noqa: PLC0415 (FastAPI and onnxruntime, likewise)
 
     logs.configure(settings.log_level, settings.log_format)
+    if settings.workers > 1:
+        from service.workers import serve_workers  # noqa: PLC0415
+
+        return serve_workers(settings)
+    from service.server import serve  # noqa: PLC0415 (FastAPI and onnxruntime, likewise)
+
     return serve(settings)

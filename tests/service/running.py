@@ -12,7 +12,7 @@ import uvicorn
 
 from service.app import build_app
 from service.config import Settings
-from service.server import bind
+from service.listening import bind
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

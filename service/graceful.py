@@ -1,0 +1,108 @@
+"""uvicorn's server with an end that loses no request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from service.protocol import PatientProtocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from service.state import State
+
+# After SIGTERM idle connections stay this long: a request may be on its way already.
+LAME_DUCK = 1.0  # seconds
+
+
+class GracefulServer(uvicorn.Server):
+    """A uvicorn server that stops without losing a request.
+
+    On the first SIGTERM or SIGINT it is not ready at once, answers with `connection: close`, takes
+    the connections that wait in the kernel's queue, closes the listener, gives idle connections a
+    second for a request that is on its way, and finishes what is in flight. On the second it ends.
+
+    Args:
+        config: uvicorn's settings.
+        state: the service; told when it begins to stop.
+    """
+
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        super().__init__(config)
+        self.state = state
+        self.on_started: Callable[[], None] = lambda: None
+        self._taking: set[asyncio.Task[object]] = set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals without raising them again: a finished server's exit code is 0."""
+        handled = (signal.SIGTERM, signal.SIGINT)
+        original = {number: signal.signal(number, self.handle_exit) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in original.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; the second time, stop."""
+        del frame
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.state.draining = True
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and only then say so."""
+        await super().startup(sockets)
+        self.on_started()
+
+    def take(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+        """Serve a connection that was accepted elsewhere."""
+        taking = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+        self._taking.add(taking)
+        taking.add_done_callback(self._taking.discard)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop as the class describes, within `timeout_graceful_shutdown` seconds."""
+        ends = monotonic() + (self.config.timeout_graceful_shutdown or 0)
+        await self._accept_waiting(sockets or [])
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        await self._until_closed(min(ends, monotonic() + LAME_DUCK))
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self._until_closed(ends)
+        for task in self.server_state.tasks:
+            task.cancel()
+
+    async def _until_closed(self, ends: float) -> None:
+        # uvicorn has no event for "the last connection closed"; it polls, too.
+        while self.server_state.connections and monotonic() < ends:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    async def _accept_waiting(self, listeners: list[socket.socket]) -> None:
+        """Accept what the kernel has queued: closing the listener would reset it."""
+        loop = asyncio.get_running_loop()
+        for listener in listeners:
+            with contextlib.suppress(BlockingIOError, OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.setblocking(False)
+                    await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return PatientProtocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )

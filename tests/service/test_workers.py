@@ -1,0 +1,59 @@
+import http.client
+import os
+import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from .onnx_models import picture_classifier
+from .test_classify import picture
+from .test_server import Process, post
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return picture_classifier(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+def test_metrics_are_the_whole_servers_and_connections_are_shared_evenly(model):
+    with Process(model, "--workers", "2") as server:
+        url = f"http://127.0.0.1:{server.port}"
+        connections = [http.client.HTTPConnection("127.0.0.1", server.port) for _ in range(6)]
+        with ThreadPoolExecutor(6) as clients:
+            answers = list(clients.map(post, connections))
+        for connection in connections:
+            connection.close()
+        text = httpx.get(f"{url}/metrics").text
+        server.process.send_signal(signal.SIGTERM)
+        code, _, err = server.end()
+    assert [status for status, *_ in answers] == [200] * 6
+    assert 'flatfold_requests_total{route="/v1/classify",status="200"} 6.0' in text
+    assert (code, "Traceback" in err) == (0, False)
+
+
+def test_a_worker_that_dies_is_replaced(model):
+    with Process(model, "--workers", "2") as server:
+        children = os.popen(f"pgrep -P {server.process.pid} -f spawn_main").read().split()  # noqa: S605
+        os.kill(int(children[0]), signal.SIGKILL)
+        line = next(line for line in server.process.stderr if "starting another" in line)
+        assert re.search(r"worker \d ended with code -9", line)
+        statuses = [
+            httpx.post(
+                f"http://127.0.0.1:{server.port}/v1/classify", content=picture("red")
+            ).status_code
+            for _ in range(4)
+        ]
+        server.process.send_signal(signal.SIGTERM)
+        code, _, _ = server.end()
+    assert statuses == [200] * 4
+    assert code == 0
+
+
+def test_a_worker_that_cannot_start_is_one_line(tmp_path):
+    server = Process(tmp_path / "nowhere.onnx", "--workers", "2")
+    code, out, err = server.end()
+    assert (code, out) == (1, "")
+    assert "nowhere.onnx" in err.splitlines()[-1]
+    assert "Traceback" not in err
