@@ -84,8 +84,10 @@ class TensorSpec:
         """The NumPy dtype of its elements; object for BYTES."""
         return DTYPES[self.datatype]
 
-    def accepts(self, shape: Sequence[int]) -> bool:
+    def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether `shape` has the right rank and sizes."""
+        if shape[1:] == self.shape[1:] and shape and self.shape[:1] == (VARIABLE,):
+            return True  # most often only the batch varies
         return len(shape) == len(self.shape) and all(
             want in (VARIABLE, got) for want, got in zip(self.shape, shape, strict=True)
         )

@@ -133,7 +133,8 @@ def _check(tensor: Tensor, spec: TensorSpec, sizes: dict[str, int]) -> None:
 def _runnable(tensor: Tensor) -> NDArray[Any]:
     """Return an array that onnxruntime reads: aligned numbers, or texts for BYTES."""
     if tensor.datatype != "BYTES":
-        return np.require(tensor.array, requirements=("C", "A"))
+        # Binary data starts anywhere in the body; its arrays are contiguous, but may be unaligned.
+        return tensor.array if tensor.array.flags.aligned else tensor.array.copy()
     texts = np.empty(tensor.array.shape, object)
     try:
         texts.ravel()[:] = [element.decode() for element in tensor.array.ravel()]
