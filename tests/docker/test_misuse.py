@@ -60,3 +60,9 @@ def test_a_port_that_is_taken() -> None:
 
 def test_a_command_that_the_image_does_not_hold() -> None:
     assert "train" in complaint(run_once("train"))
+
+
+def test_workers_without_a_temporary_folder() -> None:
+    # The root is read-only and no --tmpfs is given: there is nowhere to share metrics.
+    line = complaint(run_once("serve", "--workers", "2"))
+    assert "temporary" in line

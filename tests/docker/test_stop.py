@@ -28,6 +28,7 @@ def answer(connection: socket.socket) -> bytes:
     """Read one answer whole; return its first line."""
     with connection.makefile("rb") as stream:
         status = stream.readline()
+        assert status.startswith(b"HTTP/1.1 "), "closed without an answer"
         headers = dict(line.lower().split(b":", 1) for line in iter(stream.readline, b"\r\n"))
         stream.read(int(headers[b"content-length"]))
         return status.strip()
