@@ -7,7 +7,10 @@ SERVE_ENV := .venv-serve
 DEV_ENV := .venv
 PIP := bin/python -m pip --disable-pip-version-check install -q
 
-.PHONY: run test lint format bench conformance docker-test lock clean
+PEER_ENV := .venv-peers
+PEERS := onnxoptimizer onnxsim onnxslim torchao
+
+.PHONY: run test lint format conformance docker docker-test lock clean
 
 run: $(SERVE_ENV)/.done  ## serving dependencies alone, server up, URL and a curl line printed
 	exec $(SERVE_ENV)/bin/flatfold serve --host $(HOST) --port $(PORT)
@@ -24,6 +27,23 @@ format: $(DEV_ENV)/.done
 	$(DEV_ENV)/bin/ruff check --fix-only -q .
 	$(DEV_ENV)/bin/ruff format .
 
+conformance: $(PEER_ENV)/.done  ## measure this tool and its peers, rewrite docs/fold-conformance.md
+	$(PEER_ENV)/bin/python benchmarks/conformance.py
+
+docker:  ## build the image flatfold:latest
+	deploy/docker-build.sh --tag flatfold
+
+docker-test: $(DEV_ENV)/.done  ## build the image and use it, misuse it, stop it under load
+	PYTHON=$(DEV_ENV)/bin/python deploy/docker-test.sh
+
+lock:  ## refresh the locked serving dependencies, with hashes
+	requirements/refresh.sh
+
+$(PEER_ENV)/.done: pyproject.toml
+	$(PYTHON) -m venv $(PEER_ENV)
+	$(PEER_ENV)/$(PIP) -e ".[export]" $(PEERS)
+	touch $@
+
 $(SERVE_ENV)/.done: pyproject.toml
 	$(PYTHON) -m venv $(SERVE_ENV)
 	$(SERVE_ENV)/$(PIP) -e .
@@ -36,4 +56,4 @@ $(DEV_ENV)/.done: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(SERVE_ENV) $(DEV_ENV) dist build
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(PEER_ENV) dist build

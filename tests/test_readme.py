@@ -108,7 +108,7 @@ def test_every_example_prints_what_the_page_says(folder):
 
 def test_the_make_targets_of_the_page_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"make ([a-z-]+)", README))
+    named = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", README))
     assert {"run", "test"} <= named <= targets
 
 
