@@ -1,5 +1,6 @@
 import asyncio
 
+import httpx
 import pytest
 
 from service import orders
@@ -8,6 +9,7 @@ from service.model import ModelError
 from service.orders import Orders
 from tests.service import onnx_models
 from tests.service.repositories import gain, replace_file, repository
+from tests.service.test_server import Process
 
 pytestmark = pytest.mark.anyio
 
@@ -84,3 +86,21 @@ async def test_a_worker_that_does_not_follow_or_fails_is_told(path, monkeypatch)
     with pytest.raises(InternalError, match="a worker could not load 'm': no memory"):
         await orders_of_one.load("m")
     following.cancel()
+
+
+def test_load_and_unload_reach_every_worker_of_a_real_server(path):
+    key = {"Authorization": "Bearer secret"}
+    with Process(path.parent, "--workers", "2", "--admin-keys", "secret") as server:
+        url = f"http://127.0.0.1:{server.port}/v2"
+
+        def ready():
+            return [httpx.get(f"{url}/models/m/ready").status_code for _ in range(6)]
+
+        def ask(verb):
+            return httpx.post(f"{url}/repository/models/m/{verb}", headers=key, timeout=30)
+
+        assert ready() == [200] * 6
+        assert ask("unload").status_code == 200
+        assert ready() == [404] * 6  # each connection goes to the next worker
+        assert ask("load").json() == {}
+        assert ready() == [200] * 6
