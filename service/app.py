@@ -87,7 +87,7 @@ def build_state(settings: Settings) -> State:
         name = model.inputs[0].name
         return Batcher(
             lambda rows: model.run({name: rows}),
-            max_batch=settings.max_batch,
+            max_batch=settings.max_batch if model.batchable else 1,
             max_queue=settings.max_queue,
             on_batch=lambda rows, seconds, wait: metrics.batch(model.name, rows, seconds, wait),
             name=model.name,

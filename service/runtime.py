@@ -47,8 +47,8 @@ class RuntimeOptions:
         provider: one of `CHOICES`.
         intra_op_threads: threads inside one operator on the CPU; 0 for one a core.
         spinning: let idle threads spin, which trades other work's CPU time for latency.
-        half_precision: TensorRT and OpenVINO compute in float16. CUDA computes in the precision of
-            the file: `flatfold export --precision fp16` makes one in float16.
+        half_precision: TensorRT and OpenVINO compute in float16 whatever the file says. CUDA keeps
+            to the file, which `flatfold export --precision fp16` writes in float16.
         device_id: which GPU.
     """
 

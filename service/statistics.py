@@ -31,7 +31,6 @@ class Statistics:
 
     Attributes:
         last_inference: milliseconds since 1970 of the last request; 0 before the first.
-        inference_count: rows inferred.
         success: whole requests that were answered.
         fail: whole requests that got an error.
         queue: waiting for the runtime: a request's time from queue to result, less the run's.
@@ -41,7 +40,6 @@ class Statistics:
     """
 
     last_inference: int = 0
-    inference_count: int = 0
     success: Duration = field(default_factory=Duration)
     fail: Duration = field(default_factory=Duration)
     queue: Duration = field(default_factory=Duration)
@@ -62,9 +60,8 @@ class Statistics:
         self.queue.add(now - since - execution_ns)
         return now
 
-    def answered(self, rows: int, ns: int) -> None:
-        """Count one request of `rows` that was answered."""
-        self.inference_count += rows
+    def answered(self, ns: int) -> None:
+        """Count one request that was answered."""
         self.success.add(ns)
         self.last_inference = int(time() * 1000)
 

@@ -58,14 +58,17 @@ def config(served: Served) -> dict[str, Any]:
 
 
 def statistics(served: Served) -> dict[str, Any]:
-    """Return one entry of `model_stats`."""
+    """Return one entry of `model_stats`.
+
+    Rows and runs are those of every route; `inference_stats` are those of infer requests.
+    """
     model, totals = served.model, served.statistics
     batches = model.executions.by_rows()
     return {
         "name": model.name,
         "version": model.version,
         "last_inference": totals.last_inference,
-        "inference_count": totals.inference_count,
+        "inference_count": sum(rows * batch.count for rows, batch in batches.items()),
         "execution_count": sum(batch.count for batch in batches.values()),
         "inference_stats": {name: asdict(getattr(totals, name)) for name in _DURATIONS},
         "batch_stats": [_batch(rows, batch) for rows, batch in batches.items()],

@@ -66,14 +66,14 @@ async def infer(  # noqa: PLR0913 - what a request consists of
         outputs = binding.bind_outputs(request, served.model)
         feeds = await _feeds(state, request, served.model)
         clock = served.statistics.compute_input.lap(started)
-        rows, arrays = await _run(served, feeds, deadline)
+        arrays = await _run(served, feeds, deadline)
         clock = served.statistics.inferred(clock, served.model.executions.last)
         answer = _answer(served.model, request.id, outputs, arrays, headers)
         served.statistics.compute_output.lap(clock)
     except ServiceError:
         served.statistics.failed(perf_counter_ns() - started)
         raise
-    served.statistics.answered(rows, perf_counter_ns() - started)
+    served.statistics.answered(perf_counter_ns() - started)
     return answer
 
 
@@ -105,18 +105,17 @@ async def _feeds(state: State, request: InferRequest, model: Model) -> dict[str,
 
 async def _run(
     served: Served, feeds: dict[str, NDArray[Any]], deadline: float | None
-) -> tuple[int, dict[str, NDArray[Any]]]:
-    """Return the row count and all outputs; run in a shared batch where the model allows it."""
+) -> dict[str, NDArray[Any]]:
+    """Return all outputs; run in a shared batch where the model allows it."""
     if deadline is not None and deadline < monotonic():
         raise DeadlineExceededError("the deadline passed before the request was read")
-    first = next(iter(feeds.values()))
-    rows = len(first) if first.ndim else 1
     if served.model.batchable:
-        if not rows:
-            raise BadRequestError(f"the batch is empty: 'shape' is {list(first.shape)}")
-        return rows, await served.batcher.submit(first, deadline=deadline)
+        (rows,) = feeds.values()
+        if not len(rows):
+            raise BadRequestError(f"the batch is empty: 'shape' is {list(rows.shape)}")
+        return await served.batcher.submit(rows, deadline=deadline)
     try:
-        return rows, await served.direct.run(feeds, deadline=deadline)
+        return await served.direct.run(feeds, deadline=deadline)
     except ServiceError:
         raise
     except Exception as error:

@@ -33,15 +33,29 @@ def _save(path: Path, nodes, inputs, outputs, weights=(), metadata=None) -> Path
 
 
 def picture_classifier(
-    path: Path, *, name="tiny", labels=("red", "green", "blue"), size=8, gain=1.0, card=True
+    path: Path,
+    *,
+    name="tiny",
+    labels=("red", "green", "blue"),
+    size=8,
+    gain=1.0,
+    card=True,
+    centred=False,
 ) -> Path:
-    """Score each picture's mean red, green and blue: logits = gain * mean / 255; uint8 NHWC in."""
+    """Score each picture's mean red, green and blue: logits = gain * mean / 255; uint8 NHWC in.
+
+    Centred subtracts the batch's mean, so that pictures in one batch change each other's logits.
+    """
     if len(labels) != 3:
         raise ValueError("one label a channel")
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
-        helper.make_node("Mul", ["mean", "scale"], ["logits"]),
+        helper.make_node("Mul", ["mean", "scale"], ["scores"]),
+        helper.make_node("ReduceMean", ["scores"], ["batch_mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["scores", "batch_mean"], ["logits"])
+        if centred
+        else helper.make_node("Identity", ["scores"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
     text = Card(name=name, labels=tuple(labels), height=size, width=size).to_json()

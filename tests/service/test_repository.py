@@ -151,7 +151,7 @@ async def test_counters_go_on_over_a_swap(tmp_path):
     models = repository(tmp_path)
     await models.open()
     gain(models.get("m"))
-    models.get("m").statistics.answered(1, 5)
+    models.get("m").statistics.answered(5)
     await models.load("m")
     assert models.get("m").model.executions.by_rows()[1].count == 1
     assert models.get("m").statistics.success.count == 1

@@ -1,5 +1,6 @@
 """Swapping models under load: no wrong answer, no lost request; and a runtime that throws."""
 
+import base64
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -38,13 +39,16 @@ def pixels(value):
     return tensor.set_data_from_numpy(np.full((1, 8, 8, 3), value, np.uint8))
 
 
-def picture(value):
+def png(red, green, blue) -> bytes:
     """A picture large enough to be decoded in a thread, while the model may be swapped."""
     file = io.BytesIO()
-    Image.new("RGB", (200, 200), (value, value, value)).save(file, "PNG")
-    return triton.InferInput("images", [1], "BYTES").set_data_from_numpy(
-        np.array([file.getvalue()], object)
-    )
+    Image.new("RGB", (200, 200), (red, green, blue)).save(file, "PNG")
+    return file.getvalue()
+
+
+def picture(value):
+    tensor = triton.InferInput("images", [1], "BYTES")
+    return tensor.set_data_from_numpy(np.array([png(value, value, value)], object))
 
 
 def ask_until(done, address, seed):
@@ -132,3 +136,13 @@ def test_one_bad_request_does_not_spoil_its_neighbours(tmp_path):
         indices = [0, 1, 99, 3, 2, -99, 1, 0] * 4
         expected = [[2 * i, 2 * i + 1] if i in range(4) else None for i in indices]
         assert list(pool.map(ask, indices)) == expected
+
+
+def test_pictures_never_share_a_batch_where_they_would_change_each_other(tmp_path):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx", centred=True, gain=9)
+    colors = [base64.b64encode(png(*color)).decode() for color in ((255, 0, 0), (0, 0, 255))]
+    with running(path) as server:
+        answer = httpx.post(f"{server.url}/v1/classify", json={"images": colors * 4})
+    for result in answer.json()["results"]:  # alone, each picture is the batch's mean
+        probabilities = [best["probability"] for best in result["predictions"]]
+        assert probabilities == pytest.approx([1 / 3] * 3, abs=1e-4)
