@@ -6,6 +6,8 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.docker.traffic import CLASSIFY, Load, good_calls
 
 if TYPE_CHECKING:
@@ -65,17 +67,19 @@ def test_requests_in_flight_are_answered(served: Served, png: bytes) -> None:
     assert served.inspect()["State"]["ExitCode"] == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_stopped_under_load_nothing_is_lost(
-    served: Served, png: bytes, jpeg: bytes, figure: Callable[[str], None]
+    served: Served, png: bytes, jpeg: bytes, figure: Callable[[str], None], workers: int
 ) -> None:
-    served.start()
+    # Several workers share their metrics in a temporary folder.
+    served.start("serve", f"--workers={workers}", options=["--tmpfs=/tmp:mode=1777"])
     served.wait_ready()
     load = Load(served.port, good_calls(png, jpeg), total=100_000)
     codes: list[int] = []
     load.run(milestone=400, reached=lambda: codes.append(served.stop()))
     answered = sum(load.answered.values())
     figure(
-        f"docker stop under load: {answered} answered, {len(load.wrong)} wrong, "
+        f"docker stop under load, {workers} workers: {answered} answered, {len(load.wrong)} wrong, "
         f"{len(load.lost)} lost, {load.refused} connections refused after it, "
         f"{load.retried} idle ones found closed, exit {codes[0]}"
     )
