@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from flatfold.contract.card import CARD_KEY, Card, CardError
-from flatfold.contract.errors import FlatfoldError
 from service.executions import Executions
+from service.graph import ModelError, check_card, read_card, read_tensors
 from service.probe import ProbeError, probe
 from service.runtime import OpenSession, ProviderError, RuntimeOptions, open_session
-from service.tensors import VARIABLE, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from flatfold.contract.card import Card
+
+__all__ = ["Model", "ModelError"]
+
 logger = logging.getLogger(__name__)
-
-
-class ModelError(FlatfoldError):
-    """This file cannot be served: unreadable, broken, or not what its card says."""
 
 
 class Model:
@@ -60,8 +58,8 @@ class Model:
         self.path = path
         self.card = card
         self.provider = opened.provider
-        self.inputs = _specs(opened.session.get_inputs(), path)
-        self.outputs = _specs(opened.session.get_outputs(), path)
+        self.inputs = read_tensors(opened.session.get_inputs(), path)
+        self.outputs = read_tensors(opened.session.get_outputs(), path)
         self.output_names = tuple(spec.name for spec in self.outputs)
         self.batchable = False
         self.executions = Executions()
@@ -103,14 +101,14 @@ class Model:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ModelError(f"{path} is not a model that onnxruntime reads: {error}") from error
-        own = _read_card(opened.session, path)
+        own = read_card(opened.session, path)
         name = name or (own.name if own else path.stem)
         card = own or card
         model = cls(opened, path, name=name, version=version, card=card)
         if not model.inputs:
             raise ModelError(f"{path} has no input: there is nothing to ask it")
         if card is not None:
-            _check_card(card, model)
+            check_card(card, path, model.inputs, model.outputs)
         try:
             model.batchable = probe(model.inputs, model.outputs, model.run)
         except ProbeError as error:
@@ -126,12 +124,20 @@ class Model:
         return model
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        """Run zeros once for each batch size, so that memory and kernels are in place."""
+        """Run zeros once for each batch size, so that memory and kernels are in place.
+
+        Raises:
+            ModelError: it does not run at one of these sizes.
+        """
         if not self.batchable:
             return
         spec = self.inputs[0]
         for size in batch_sizes:
-            self.run({spec.name: np.zeros((size, *spec.shape[1:]), spec.dtype)})
+            rows = np.zeros((size, *spec.shape[1:]), spec.dtype)
+            try:
+                self.run({spec.name: rows})
+            except Exception as error:
+                raise ModelError(f"{self.path} does not run a batch of {size}: {error}") from error
         self.executions = Executions()
 
     def run(
@@ -176,46 +182,3 @@ def _rows(feeds: Mapping[str, NDArray[Any]]) -> int:
     """Return the batch size: the first axis of the first input, 1 for a scalar."""
     first = next(iter(feeds.values()), None)
     return int(first.shape[0]) if first is not None and first.ndim else 1
-
-
-def _specs(nodes: Sequence[Any], path: Path) -> tuple[TensorSpec, ...]:
-    specs = []
-    for node in nodes:
-        spec = TensorSpec.from_onnx(node.name, node.type, node.shape)
-        if spec is None:
-            raise ModelError(
-                f"{path}: {node.name!r} is a {node.type}, which the protocol cannot carry; "
-                "export the model so that its inputs and outputs are plain tensors"
-            )
-        specs.append(spec)
-    return tuple(specs)
-
-
-def _read_card(session: onnxruntime.InferenceSession, path: Path) -> Card | None:
-    text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
-    if text is None:
-        return None
-    try:
-        return Card.from_json(text)
-    except (CardError, TypeError) as error:
-        raise ModelError(f"{path}: {error}") from error
-
-
-def _check_card(card: Card, model: Model) -> None:
-    """Check that the graph takes pictures of the card's size and scores the card's labels."""
-    wanted = (1, card.height, card.width, 3)
-    if len(model.inputs) != 1 or not (
-        model.inputs[0].datatype == "UINT8" and model.inputs[0].accepts(wanted)
-    ):
-        raise ModelError(
-            f"{model.path}: its card promises one input UINT8 [-1, {card.height}, {card.width}, 3]"
-            f"; the graph has {', '.join(map(str, model.inputs))}"
-        )
-    classes = len(card.labels)
-    if not any(
-        len(spec.shape) == 2 and spec.shape[1] in (classes, VARIABLE) for spec in model.outputs
-    ):
-        raise ModelError(
-            f"{model.path}: its card names {classes} labels; no output has that many columns: "
-            f"{', '.join(map(str, model.outputs))}"
-        )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,10 @@ from service.catalogue import Catalogue, Served
 from service.compatibility import check_replaces
 from service.direct import DirectRunner
 from service.errors import ModelNotFoundError
+from service.index import IndexEntry, make_index
 from service.layout import find
 from service.model import Model, ModelError
+from service.retirement import Retirement
 from service.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -31,19 +32,9 @@ if TYPE_CHECKING:
     from service.layout import Source, Stamp
     from service.runtime import RuntimeOptions
 
-__all__ = ["IndexEntry", "Repository", "Served"]
+__all__ = ["Repository", "Served"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
-    """One line of the repository's index: state is READY or UNAVAILABLE, reason may be empty."""
-
-    name: str
-    version: str
-    state: str
-    reason: str
 
 
 class Repository:
@@ -78,7 +69,7 @@ class Repository:
         self._problems: dict[tuple[str, str], str] = {}
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
-        self._retired: set[Batcher] = set()  # no longer served, not yet drained
+        self._retirement = Retirement()
 
     def get(self, name: str | None = None, version: str | None = None) -> Served:
         """Return a model version: without a name the default model, without a version the highest.
@@ -98,17 +89,9 @@ class Repository:
 
     def index(self) -> list[IndexEntry]:
         """Return what is served, and what is on the disk and is not, each with its reason."""
-        ready = {(served.model.name, served.model.version) for served in self._catalogue}
-        known = {(source.name or source.path.stem, source.version) for source in self.sources()}
-        entries = []
-        for name, version in sorted(ready | known | set(self._problems)):
-            reason = "unloaded" if name in self._unloaded else "not loaded"
-            if (name, version) in ready:
-                reason = ""
-            reason = self._problems.get((name, version), reason)
-            state = "READY" if (name, version) in ready else "UNAVAILABLE"
-            entries.append(IndexEntry(name, version, state, reason))
-        return entries
+        served = {(each.model.name, each.model.version) for each in self._catalogue}
+        on_disk = {(each.name or each.path.stem, each.version) for each in self.sources()}
+        return make_index(served, on_disk, self._unloaded, self._problems)
 
     def sources(self) -> list[Source]:
         """Return the files on the disk, with the names that their cards gave where they did.
@@ -190,8 +173,8 @@ class Repository:
 
     async def drain(self) -> None:
         """Wait until every request that is queued or running has its answer."""
-        batchers = [*self._retired, *(served.batcher for served in self.all())]
-        await asyncio.gather(*(batcher.drain() for batcher in batchers))
+        await asyncio.gather(*(served.batcher.drain() for served in self._catalogue))
+        await self._retirement.drain()
 
     async def _try(self, source: Source) -> None:
         """Replace, and turn a failure into a line of the log and of the index."""
@@ -227,7 +210,7 @@ class Repository:
         self._catalogue = self._catalogue.with_model(served)
         logger.info("serving %s version %s from %s", model.name, model.version, source.path)
         if old is not None:
-            self._retire(old)
+            self._retirement.add(old)
 
     def _prepare(self, source: Source) -> Model:
         """Load, check and warm; blocks."""
@@ -252,20 +235,4 @@ class Repository:
         self._catalogue = self._catalogue.without(name, keep)
         for served in gone:
             logger.info("no longer serving %s version %s", name, served.model.version)
-            self._retire(served)
-
-    def _retire(self, served: Served) -> None:
-        """Drain what is no longer served, once the last request that holds it has let go."""
-        batcher = served.batcher
-        self._retired.add(batcher)
-        loop = asyncio.get_running_loop()
-
-        def released() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(end)
-
-        def end() -> None:
-            task = loop.create_task(batcher.drain())
-            task.add_done_callback(lambda _: self._retired.discard(batcher))
-
-        weakref.finalize(served, released).atexit = False
+            self._retirement.add(served)

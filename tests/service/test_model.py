@@ -49,7 +49,10 @@ def test_a_card_may_be_given_for_a_file_without_one(tmp_path):
 @pytest.mark.parametrize(
     ("card", "message"),
     [
-        (Card(name="x", labels=("a", "b", "c"), height=9, width=8), "promises one input"),
+        (
+            Card(name="x", labels=("a", "b", "c"), height=9, width=8),
+            r"promises one input UINT8 \[-1, 9, 8, 3\]",
+        ),
         (Card(name="x", labels=("a", "b"), height=8, width=8), "names 2 labels"),
     ],
 )
