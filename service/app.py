@@ -31,6 +31,7 @@ from service.repository import Repository
 from service.routes import router as own_routes
 from service.runtime import RuntimeOptions
 from service.state import State
+from service.tracing import make_tracing
 from service.v2.router import router as v2_routes
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def build_state(settings: Settings) -> State:
         warm_batches=(1, settings.max_batch),
     )
     decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
-    return State(settings, repository, metrics, Decoder(decoders, settings.max_pixels))
+    decoder = Decoder(decoders, settings.max_pixels)
+    return State(settings, repository, metrics, decoder, tracing=make_tracing())
 
 
 def default_model() -> Path:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import os
-from time import monotonic
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from service.errors import (
@@ -22,6 +22,7 @@ from service.errors import (
     ServiceError,
 )
 from service.http import Request, as_service_error, error_response, send_response
+from service.tracing import trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -224,9 +225,17 @@ class _Exchange:
         return asyncio.create_task(wait())
 
     def finish(self) -> None:
-        """Count and log the request."""
+        """Count, trace and log the request."""
         seconds = monotonic() - self.started_at
-        self._state.metrics.request(self.route or _route(self.scope), self.status, seconds)
+        route = self.route or _route(self.scope)
+        self._state.metrics.request(route, self.status, seconds)
+        if self._state.tracing is not None:
+            attributes = {
+                "http.request.method": self.scope["method"],
+                "http.route": route,
+                "http.response.status_code": self.status,
+            }
+            self._state.tracing.record(self.headers, attributes, time_ns() - int(seconds * 1e9))
         if self._is_logged():
             fields: dict[str, Any] = {
                 "request_id": self.id.decode("latin-1"),
@@ -235,6 +244,8 @@ class _Exchange:
                 "status": self.status,
                 "milliseconds": round(seconds * 1000, 2),
             }
+            if trace := trace_id(self.headers):
+                fields["trace_id"] = trace
             line = "%(method)s %(path)s %(status)s %(milliseconds)s ms"
             logger.info(line, fields, extra={"fields": fields})
 

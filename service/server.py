@@ -16,6 +16,7 @@ from service.listening import announce, bind
 from service.metrics import SHARED_FOLDER
 from service.orders import Orders
 from service.protocol import PatientProtocol
+from service.v2.shared_statistics import SharedStatistics
 from service.watch import Watcher
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def _background(state: State) -> Iterator[Coroutine[None, None, None]]:
         folder = Path(os.environ[SHARED_FOLDER])
         state.orders = Orders(folder, state.settings.workers, state.repository)
         yield state.orders.follow()
+        state.statistics = SharedStatistics(folder, state.repository)
+        yield state.statistics.follow()
 
 
 async def _run(server: GracefulServer, listeners: list[socket.socket], started: Started) -> None:

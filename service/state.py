@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from service.metrics import Metrics
     from service.orders import Orders
     from service.repository import Repository
+    from service.tracing import Tracing
+    from service.v2.shared_statistics import SharedStatistics
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class State:
         draining: SIGTERM came: nothing new is promised, what is there is finished.
         in_flight: requests being handled.
         orders: carries load and unload to every worker; None where there is only this one.
+        statistics: knows the other workers' totals; None likewise.
+        tracing: makes spans; None where OpenTelemetry is not set up.
     """
 
     settings: Settings
@@ -36,3 +40,5 @@ class State:
     draining: bool = False
     in_flight: int = 0
     orders: Orders | None = None
+    statistics: SharedStatistics | None = None
+    tracing: Tracing | None = None

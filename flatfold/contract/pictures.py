@@ -24,6 +24,9 @@ MAX_PIXELS = 50_000_000
 DRAFT_FACTOR = 2
 PILLOW_CEILING = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow itself refuses a header
 
+# What Pillow's decoders raise on damaged files.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError)
+
 
 class PictureError(FlatfoldError):
     """These bytes are not a picture that can be read."""
@@ -77,7 +80,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"the picture's header promises {PILLOW_CEILING / 1e6:.0f} MP or more; "
             f"the limit is {max_pixels / 1e6:.1f} MP (--max-pixels)"
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+    except _DAMAGE as error:
         raise PictureError(f"the picture's header is corrupt: {error}") from error
     columns, rows = image.size
     if columns * rows > max_pixels:
@@ -88,9 +91,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return image
 
 
-def render(
-    image: Image.Image, height: int, width: int, *, draft: bool = True
-) -> NDArray[np.uint8]:
+def render(image: Image.Image, height: int, width: int, *, draft: bool = True) -> NDArray[np.uint8]:
     """Decode an opened picture into the pixels that the network sees; see `load_picture`.
 
     Raises:
@@ -98,8 +99,10 @@ def render(
     """
     try:
         return _pixels(image, height, width, draft=draft)
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError) as error:
-        raise PictureError(f"the {image.format} picture is truncated or corrupt: {error}") from error
+    except _DAMAGE as error:
+        raise PictureError(
+            f"the {image.format} picture is truncated or corrupt: {error}"
+        ) from error
 
 
 def _pixels(image: Image.Image, height: int, width: int, *, draft: bool) -> NDArray[np.uint8]:

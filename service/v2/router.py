@@ -13,8 +13,10 @@ from service.auth import check_privileged
 from service.errors import BadRequestError
 from service.v2 import control, description, documentation
 from service.v2.infer import Answer, infer
+from service.v2.shared_statistics import add_up
 
 if TYPE_CHECKING:
+    from service.catalogue import Served
     from service.state import State
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
@@ -38,8 +40,8 @@ async def server() -> Response:
 @router.get("/models/stats", summary="Statistics of all models")
 async def all_statistics(request: Request) -> Response:
     """Return counts and times of every model version."""
-    models = _state(request).repository.all()
-    return _json({"model_stats": [description.statistics(served) for served in models]})
+    state = _state(request)
+    return _statistics(state, state.repository.all())
 
 
 @router.get("/models/{model}", summary="A model", responses=documentation.NOT_FOUND)
@@ -70,11 +72,17 @@ async def config(request: Request, model: str, version: str | None = None) -> Re
 @router.get("/models/{model}/versions/{version}/stats", responses=documentation.NOT_FOUND)
 async def statistics(request: Request, model: str, version: str | None = None) -> Response:
     """Return counts and times of a model, of all its versions when none is named."""
-    repository = _state(request).repository
-    repository.get(model, version)
-    chosen = [version] if version is not None else repository.versions(model)
-    served = [repository.get(model, each) for each in chosen]
-    return _json({"model_stats": [description.statistics(each) for each in served]})
+    state = _state(request)
+    found = state.repository.get(model, version)
+    every = [served for served in state.repository.all() if served.model.name == model]
+    return _statistics(state, every if version is None else [found])
+
+
+def _statistics(state: State, models: list[Served]) -> Response:
+    """Return the models' totals, those of the other workers included."""
+    own = [description.statistics(served) for served in models]
+    others = state.statistics.others() if state.statistics is not None else []
+    return _json({"model_stats": add_up(own, others)})
 
 
 @router.post(

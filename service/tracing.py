@@ -1,0 +1,88 @@
+"""Distributed tracing: the caller's W3C trace context, and OpenTelemetry spans where it is set up.
+
+Spans are made when the OpenTelemetry SDK is installed (`pip install 'flatfold[telemetry]'`) and
+told where to send them, by its own variables: OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_TRACES_EXPORTER.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+# https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags.
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def trace_id(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return the caller's trace id, 32 hexadecimal digits; None without a valid traceparent."""
+    found = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+    return found[1].decode() if found and found[1].strip(b"0") else None
+
+
+class Tracing:
+    """Makes one server span a request."""
+
+    def __init__(self, tracer: Any, propagator: Any, kind: Any) -> None:
+        self._tracer = tracer
+        self._propagator = propagator
+        self._kind = kind
+
+    def record(
+        self, headers: Mapping[bytes, bytes], attributes: Mapping[str, Any], started: int
+    ) -> None:
+        """Record a finished request.
+
+        Args:
+            headers: of the request; its trace context is the span's parent.
+            attributes: by OpenTelemetry's names, `http.route` and `http.request.method` among them.
+            started: nanoseconds since 1970.
+        """
+        carrier = {
+            name: headers[name.encode()].decode("latin-1")
+            for name in ("traceparent", "tracestate")
+            if name.encode() in headers
+        }
+        name = f"{attributes['http.request.method']} {attributes['http.route']}"
+        parent = self._propagator.extract(carrier)
+        span = self._tracer.start_span(name, parent, self._kind, attributes, start_time=started)
+        span.end()
+
+
+def make_tracing(environment: Mapping[str, str] = os.environ) -> Tracing | None:
+    """Return what makes spans, or None where OpenTelemetry is not installed or not configured."""
+    wanted = any(environment.get(name) for name in _VARIABLES)
+    if not wanted or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 (optional)
+            OTLPSpanExporter,
+        )
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 (optional)
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 (optional)
+    except ModuleNotFoundError as error:
+        logger.warning(
+            "traces are asked for, and %s is missing: pip install 'flatfold[telemetry]'", error.name
+        )
+        return None
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return tracing_with(provider)
+
+
+def tracing_with(provider: Any) -> Tracing:
+    """Return tracing that gives its spans to `provider`."""
+    from opentelemetry.trace import SpanKind  # noqa: PLC0415 (optional)
+    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 (optional)
+        TraceContextTextMapPropagator,
+    )
+
+    propagator = TraceContextTextMapPropagator()
+    return Tracing(provider.get_tracer("flatfold"), propagator, SpanKind.SERVER)
