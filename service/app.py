@@ -97,7 +97,11 @@ def build_state(settings: Settings) -> State:
     repository = Repository(
         [Path(path) for path in settings.models] or [default_model()],
         make_batcher,
-        runtime=RuntimeOptions(provider=settings.provider, intra_op_threads=threads),
+        runtime=RuntimeOptions(
+            provider=settings.provider,
+            intra_op_threads=threads,
+            half_precision=settings.precision == "fp16",
+        ),
         card=_card_from_flags(settings),
         default=settings.default_model or None,
         warm_batches=(1, settings.max_batch),

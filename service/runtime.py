@@ -23,6 +23,7 @@ PROVIDERS: dict[str, str] = {
     "openvino": "OpenVINOExecutionProvider",
 }
 CHOICES = ("auto", *PROVIDERS)
+CONVERTING = ("tensorrt", "openvino")  # compute in float16 what the file holds in float32
 # Tried in this order by "auto". TensorRT is left out: it builds an engine for minutes at each
 # start, which nobody expects unasked.
 AUTOMATIC = ("cuda", "openvino", "cpu")
@@ -47,8 +48,8 @@ class RuntimeOptions:
         provider: one of `CHOICES`.
         intra_op_threads: threads inside one operator on the CPU; 0 for one a core.
         spinning: let idle threads spin, which trades other work's CPU time for latency.
-        half_precision: TensorRT and OpenVINO compute in float16 whatever the file says. CUDA keeps
-            to the file, which `flatfold export --precision fp16` writes in float16.
+        half_precision: compute in float16 whatever the file says; TensorRT and OpenVINO can. The
+            others keep to the file, which `flatfold export --precision fp16` writes in float16.
         device_id: which GPU.
     """
 
@@ -71,7 +72,8 @@ def open_session(path: Path, options: RuntimeOptions) -> OpenSession:
     """Open one .onnx file.
 
     Raises:
-        ProviderError: the explicit provider is unknown, not installed or does not start.
+        ProviderError: the explicit provider is unknown, not installed or does not start, or what
+            runs cannot compute in the precision asked for.
         Exception: whatever onnxruntime raises for a file that it cannot read.
     """
     candidates = provider_candidates(options.provider, onnxruntime.get_available_providers())
@@ -81,6 +83,7 @@ def open_session(path: Path, options: RuntimeOptions) -> OpenSession:
         )
         # onnxruntime itself falls back when a provider's libraries do not load: look what it took.
         if PROVIDERS[name] in session.get_providers():
+            _check_precision(name, options)
             return OpenSession(session, name)
         if options.provider != "auto":
             raise ProviderError(
@@ -112,6 +115,14 @@ def provider_candidates(choice: str, available: list[str]) -> tuple[str, ...]:
             f"({onnxruntime.__version__}) has {', '.join(available)}; {REMEDIES.get(choice, '')}"
         )
     return (choice,)
+
+
+def _check_precision(name: str, options: RuntimeOptions) -> None:
+    if options.half_precision and name not in CONVERTING:
+        raise ProviderError(
+            f"--precision fp16 needs --provider {' or '.join(CONVERTING)}; {name} computes in the "
+            "file's own precision: flatfold export --precision fp16 writes such a file"
+        )
 
 
 def _with_cpu(name: str, options: RuntimeOptions) -> list[Any]:

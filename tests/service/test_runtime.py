@@ -40,3 +40,9 @@ def test_a_provider_that_does_not_start_is_never_replaced_in_silence(tmp_path, m
     with pytest.raises(ProviderError, match="cuda did not start"):
         open_session(path, RuntimeOptions(provider="cuda"))
     assert open_session(path, RuntimeOptions(provider="auto")).provider == "cpu"
+
+
+def test_a_precision_that_what_runs_does_not_have_is_refused(tmp_path):
+    path = onnx_models.adder(tmp_path / "m.onnx")
+    with pytest.raises(ProviderError, match=r"fp16 needs --provider tensorrt or openvino; cpu"):
+        open_session(path, RuntimeOptions(provider="cpu", half_precision=True))
