@@ -20,12 +20,12 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from flatfold.contract.errors import FlatfoldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from tqdm import tqdm
 
 try:
     import fcntl
@@ -161,6 +161,8 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _bar(url: str, have: int, total: int | None) -> tqdm[None]:
+    from tqdm import tqdm  # noqa: PLC0415 # whoever reads what is there can do without it
+
     if not sys.stderr.isatty():
         sys.stderr.write(f"downloading {url} from byte {have} of {total or 'unknown'}\n")
     name = url.rsplit("/", 1)[-1]
