@@ -33,6 +33,7 @@ def test_an_unknown_provider_lists_the_choices():
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
     reason="this onnxruntime has the CUDA provider",
 )
+@pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_provider_that_does_not_start_is_never_replaced_in_silence(tmp_path, monkeypatch):
     # onnxruntime says that it has CUDA, then falls back: what a machine without a driver does.
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL)
