@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Contender:
         arguments: after the environment's python; {port}, {model} and {name} are filled in.
         paths: where each kind of body is sent; a kind that is missing is not measured.
         binary: an executable of the environment in place of python.
+        interpreter: the Python that its environment is made with.
         ceiling: True where it classifies nothing and shows what HTTP alone costs.
     """
 
@@ -38,6 +39,7 @@ class Contender:
     arguments: tuple[str, ...]
     paths: dict[str, str]
     binary: str = "python"
+    interpreter: str = sys.executable
     ceiling: bool = False
 
     def python(self, cache: Path) -> Path:
@@ -63,9 +65,11 @@ class Contender:
         done = cache / self.environment / "bench-installed.txt"
         if done.exists() and done.read_text() == "\n".join(self.packages):
             return
-        venv.create(cache / self.environment, with_pip=True)
-        pip = [str(self.python(cache)), "-m", "pip", "install", "-q", *self.packages]
-        subprocess.run(pip, check=True)
+        interpreter = shutil.which(self.interpreter) or sys.executable
+        folder = cache / self.environment
+        subprocess.run([interpreter, "-m", "venv", "--clear", "--without-pip", folder], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(self.python(cache))]
+        subprocess.run([*pip, "install", "-q", *self.packages], check=True)
         done.write_text("\n".join(self.packages))
 
     def versions(self, cache: Path) -> dict[str, str]:
@@ -175,6 +179,8 @@ CONTENDERS = (
         ("nvidia-pytriton", *RUNTIME),
         _module("pytriton_app"),
         {"tensor": "/v2/models/cifar10/infer"},
+        # Its back end loads the system's libpython, which must match the standard library.
+        interpreter="/usr/bin/python3",
     ),
     Contender(
         "bentoml",

@@ -116,6 +116,19 @@ class Server:
                         total[key.lower()] += int(value.split()[0]) / 1000 * 1.024
         return total
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def wait(self, limit: float) -> int:
+        """Return the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs after `limit` seconds.
+        """
+        return self._process.wait(limit)
+
     def stop(self, *, limit: float = 10.0) -> int | None:
         """End the whole group, first politely; return the exit code."""
         everyone = descendants(self.pid)

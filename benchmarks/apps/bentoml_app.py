@@ -8,7 +8,12 @@ import bentoml
 from benchmarks.apps.pipeline import Pipeline
 
 
-@bentoml.service(workers=2, traffic={"timeout": 10}, metrics={"enabled": False})
+@bentoml.service(
+    workers=2,
+    traffic={"timeout": 10},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
 class Classifier:
     """One picture at a time."""
 
