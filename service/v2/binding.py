@@ -8,6 +8,7 @@ import numpy as np
 
 from service.errors import BadRequestError
 from service.tensors import VARIABLE
+from service.v2.length_prefixed import as_array
 from service.v2.request import InferRequest, Tensor, WantedOutput
 
 if TYPE_CHECKING:
@@ -95,18 +96,12 @@ def raw_request(body: bytes, model: Model) -> InferRequest:
             f"a raw request fills one input; model {model.name!r} has {len(model.inputs)}"
         )
     spec = model.inputs[0]
-    shape = tuple(
-        1 if place == 0 and size == VARIABLE else size for place, size in enumerate(spec.shape)
-    )
-    if spec.datatype == "BYTES":
-        array: NDArray[Any] = np.empty(1, object)
-        array[0] = body
-    else:
-        array = np.frombuffer(body[: len(body) - len(body) % spec.dtype.itemsize], spec.dtype)
+    shape = (1, *spec.shape[1:]) if spec.shape[:1] == (VARIABLE,) else spec.shape
     try:
-        if array.nbytes != len(body) and spec.datatype != "BYTES":
-            raise ValueError  # noqa: TRY301 - the same sentence as for a wrong size
-        array = array.reshape(shape)
+        if spec.datatype == "BYTES":
+            array = as_array([body]).reshape(shape)
+        else:
+            array = np.frombuffer(body, spec.dtype).reshape(shape)  # infers one free axis
     except ValueError:
         raise BadRequestError(
             f"a raw request for {spec} must be one row of it; got {len(body)} bytes"

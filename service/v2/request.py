@@ -12,12 +12,12 @@ import orjson
 from service.errors import BadRequestError
 from service.tensors import DTYPES
 from service.v2 import json_data, length_prefixed
+from service.v2.parameters import flag, is_count, parameters_of, timeout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_RANK = 32
-_EMPTY: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ def decode(body: bytes, header_length: int | None) -> InferRequest:
     view = memoryview(body)
     message = _object(view if header_length is None else view[:header_length])
     binary = view[len(body) if header_length is None else header_length :]
-    parameters = _parameters(message, "the request")
-    by_default = _flag(parameters, "binary_data_output", default=False)
+    parameters = parameters_of(message, "the request")
+    by_default = flag(parameters, "binary_data_output", default=False)
     tensors = _inputs(message.get("inputs"), binary)
     request_id = message.get("id")
     if request_id is not None and not isinstance(request_id, str):
@@ -87,7 +87,7 @@ def decode(body: bytes, header_length: int | None) -> InferRequest:
         tensors=tensors,
         outputs=_outputs(outputs, by_default) if outputs else None,
         binary=by_default,
-        timeout=_timeout(parameters),
+        timeout=timeout(parameters),
     )
 
 
@@ -99,38 +99,6 @@ def _object(text: memoryview) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadRequestError(f"the request must be a JSON object, got {message!r:.40}")
     return message
-
-
-def _parameters(message: dict[str, Any], owner: str) -> dict[str, Any]:
-    parameters = message.get("parameters")
-    if parameters is None:
-        return _EMPTY
-    if not isinstance(parameters, dict):
-        raise BadRequestError(f"'parameters' of {owner} must be an object, got {parameters!r:.40}")
-    if "shared_memory_region" in parameters:
-        raise BadRequestError(
-            f"{owner} names a shared memory region; this server has no shared memory: "
-            "send the data in the body"
-        )
-    return parameters
-
-
-def _flag(parameters: dict[str, Any], key: str, *, default: bool) -> bool:
-    value = parameters.get(key, default)
-    if not isinstance(value, bool):
-        raise BadRequestError(f"{key!r} must be true or false, got {value!r:.40}")
-    return value
-
-
-def _timeout(parameters: dict[str, Any]) -> float | None:
-    microseconds = parameters.get("timeout")
-    if microseconds is None or microseconds == 0:
-        return None
-    if not _is_count(microseconds):
-        raise BadRequestError(
-            f"'timeout' must be a whole number of microseconds, got {microseconds!r:.40}"
-        )
-    return float(microseconds) / 1e6
 
 
 def _inputs(entries: Any, binary: memoryview) -> tuple[Tensor, ...]:
@@ -162,7 +130,7 @@ def _input(entry: Any, binary: memoryview) -> tuple[Tensor, int]:
         )
     shape = _shape(entry.get("shape"), name)
     count = math.prod(shape)
-    size = _parameters(entry, f"input {name!r}").get("binary_data_size")
+    size = parameters_of(entry, f"input {name!r}").get("binary_data_size")
     if size is None:
         if "data" not in entry:
             raise BadRequestError(
@@ -179,7 +147,7 @@ def _input(entry: Any, binary: memoryview) -> tuple[Tensor, int]:
 
 
 def _binary(binary: memoryview, size: Any, datatype: str, count: int, name: str) -> NDArray[Any]:
-    if not _is_count(size) or size > len(binary):
+    if not is_count(size) or size > len(binary):
         raise BadRequestError(
             f"input {name!r}: 'binary_data_size' is {size!r:.40}; "
             f"expected 0 to {len(binary)}, what is left of the body"
@@ -205,7 +173,7 @@ def _reshape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[
 
 
 def _shape(shape: Any, name: str) -> tuple[int, ...]:
-    if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(map(_is_count, shape)):
+    if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(map(is_count, shape)):
         raise BadRequestError(
             f"input {name!r}: 'shape' must be an array of at most {MAX_RANK} sizes, "
             f"got {shape!r:.60}"
@@ -221,16 +189,12 @@ def _outputs(entries: Any, by_default: bool) -> tuple[WantedOutput, ...]:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise BadRequestError(f"an output must be an object with a 'name', got {entry!r:.40}")
         name = entry["name"]
-        parameters = _parameters(entry, f"output {name!r}")
+        parameters = parameters_of(entry, f"output {name!r}")
         classes = parameters.get("classification", 0)
-        if not _is_count(classes):
+        if not is_count(classes):
             raise BadRequestError(
                 f"output {name!r}: 'classification' must be a count, got {classes!r:.40}"
             )
-        binary = _flag(parameters, "binary_data", default=by_default)
+        binary = flag(parameters, "binary_data", default=by_default)
         wanted.append(WantedOutput(name, binary, classes))
     return tuple(wanted)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
