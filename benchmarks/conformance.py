@@ -158,7 +158,7 @@ def tables(measured: dict[str, dict[str, Result]]) -> str:
             f"{len(patterns())} patterns, "
             f"{sum(batch_norms(p.model()) for p in patterns())} batch norms, of which "
             f"{sum(p.left for p in patterns())} must stay. Python {platform.python_version()}, "
-            f"onnx {onnx.__version__}. PyTorch's tools are given the patterns that a module can say."
+            f"onnx {onnx.__version__}. PyTorch's tools get the patterns that a module can say."
         ),
         "",
         (

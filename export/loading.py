@@ -97,7 +97,7 @@ def _bring_in(tensors: Iterable[TensorProto], folder: Path) -> None:
                 source.seek(offset)
                 tensor.raw_data = source.read(length)
             del tensor.external_data[:]
-            tensor.data_location = onnx.TensorProto.DEFAULT
+            tensor.ClearField("data_location")
 
 
 def save_model(model: ModelProto, path: str | Path, folder: Path | None = None) -> None:

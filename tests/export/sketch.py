@@ -70,8 +70,16 @@ class Sketch:
         return values[0] if outputs == 1 else tuple(values)
 
     def conv(
-        self, x: str, inputs: int, outputs: int, kernel: tuple[int, ...] = (3, 3), *,
-        group: int = 1, bias: bool = False, transpose: bool = False, **attrs: Any,
+        self,
+        x: str,
+        inputs: int,
+        outputs: int,
+        kernel: tuple[int, ...] = (3, 3),
+        *,
+        group: int = 1,
+        bias: bool = False,
+        transpose: bool = False,
+        **attrs: Any,
     ) -> str:
         """Add a Conv or ConvTranspose with random filters."""
         ends = (inputs, outputs // group) if transpose else (outputs, inputs // group)
