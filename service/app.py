@@ -57,7 +57,12 @@ def build_app(settings: Settings) -> tuple[ASGIApp, State]:
     """
     state = build_state(settings)
 
-    app = FastAPI(title="flatfold", version=flatfold.__version__, description=DESCRIPTION)
+    app = FastAPI(
+        title="flatfold",
+        version=flatfold.__version__,
+        description=DESCRIPTION,
+        redirect_slashes=False,  # every answer but 200 is an error that a client can read
+    )
     guard = Guard(keys(settings.api_keys), keys(settings.admin_keys))
     app.state.flatfold = state
     app.include_router(own_routes)

@@ -98,6 +98,7 @@ def test_an_answer_is_compressed_for_whoever_accepts_it(client):
         ("POST", "/v2/models/tiny/versions/7/infer", 404),
         ("POST", "/v2/models/tiny/versions/x/infer", 404),
         ("POST", "/v2/nothing", 404),
+        ("GET", "/v2/", 404),
         ("POST", "/v2/repository/models/tiny/load", 401),
         ("POST", "/v2/repository/models/tiny/unload", 401),
     ],
@@ -158,3 +159,16 @@ def test_whatever_comes_is_answered_or_refused_as_declared(client, body, tail, h
     if answer.status_code != 200:
         assert answer.status_code in (400, 413, 415, 422)
         assert error(answer)
+
+
+@pytest.mark.parametrize("padding", range(4))
+def test_binary_data_may_start_anywhere_in_the_body(client, padding):
+    tensors = {"a": np.arange(3, dtype=np.float32), "b": np.ones(3, np.float32)}
+    entries = [
+        {"name": name, "shape": [3], "datatype": "FP32", "parameters": {"binary_data_size": 12}}
+        for name in tensors
+    ]
+    text = json.dumps({"inputs": entries}).encode() + b" " * padding
+    body = text + b"".join(tensor.tobytes() for tensor in tensors.values())
+    answer = client.post("/v2/models/adder/infer", content=body, headers={LENGTH: str(len(text))})
+    assert answer.json()["outputs"][0]["data"] == [1, 2, 3]
