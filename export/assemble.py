@@ -12,7 +12,7 @@ import onnx
 
 from export.fold import fold_model
 from export.preprocess import add_back, add_front
-from export.simplify import rename, simplify
+from export.simplify import relu_before_pool, rename, simplify
 from export.trace import trace
 from flatfold.contract.card import CARD_KEY
 
@@ -52,6 +52,7 @@ def assemble(network: torch.nn.Module, card: Card) -> Assembled:
     traced = trace(network, card.height, card.width)
     simplify(traced)
     folded, report = fold_model(traced)
+    relu_before_pool(folded)
     return Assembled(_finish(folded, card), _finish(traced, card), report)
 
 

@@ -39,7 +39,7 @@ class Constants:
     def add(self, name: str, value: NDArray[Any]) -> str:
         """Add an initializer under `name`, or under the next free name like it; return the name."""
         free = next(option for option in _names(name) if option not in self._values)
-        tensor = numpy_helper.from_array(np.ascontiguousarray(value), free)
+        tensor = numpy_helper.from_array(np.asarray(value, order="C"), free)
         self.graph.initializer.append(tensor)
         self._values[free] = self.graph.initializer[-1]
         return free

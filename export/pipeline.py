@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from export.assemble import assemble, write_card
 from export.loading import save_model
 from export.parity import check_parity
+from export.precision.choose import convert, measure_speed
 from flatfold import __version__
+from flatfold.contract.errors import FlatfoldError
 from training.checkpoint import load
-from training.data import load_cifar10
+from training.datasets import is_cifar10, load_datasets
 
 if TYPE_CHECKING:
     import onnx
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from export.comparison import Proof
     from export.report import FoldReport
     from flatfold.contract.card import Card
+    from training.data import Pictures
 
 PRECISIONS = ("fp32", "fp16", "int8")
 PROOF_PICTURES = 256  # test pictures in the parity check, where there is data
@@ -65,7 +68,7 @@ def export_checkpoint(
     assembled = assemble(loaded.network, loaded.card)
     pictures = None
     if settings.data_dir is not None:
-        pictures = load_cifar10(settings.data_dir, train=False).images[:PROOF_PICTURES]
+        pictures = _datasets(loaded.card, settings.data_dir)[1].images[:PROOF_PICTURES]
     proof = check_parity(loaded.network, assembled.model, loaded.card, images=pictures)
     card = replace(
         loaded.card,
@@ -74,8 +77,31 @@ def export_checkpoint(
         proof=proof_entry(proof, assembled.report),
     )
     model = assembled.model
+    if settings.precision != "fp32":
+        train, test = _datasets(card, settings.data_dir)
+        chosen = convert(model, settings.precision, train, test, settings.max_accuracy_drop)
+        model = chosen.model
+        card = replace(card, accuracy=card.accuracy | chosen.accuracy)
+    if settings.measure_speed:
+        card = replace(card, speed=measure_speed(model, assembled.unfolded))
     write(model, card, output)
     return Exported(card, assembled.report, proof)
+
+
+def _datasets(card: Card, data_dir: Path | None) -> tuple[Pictures, Pictures]:
+    """Return training and test pictures of the classes that the card names.
+
+    Raises:
+        FlatfoldError: there are none, or they have other classes.
+    """
+    size = card.height if data_dir is not None and not is_cifar10(data_dir) else None
+    train, test = load_datasets(data_dir, size=size)
+    if train.names != card.labels:
+        raise FlatfoldError(
+            f"the pictures' classes are {', '.join(train.names)}; the checkpoint's are "
+            f"{', '.join(card.labels)}: give its own pictures with --data-dir"
+        )
+    return train, test
 
 
 def write(model: onnx.ModelProto, card: Card, output: str | Path) -> None:

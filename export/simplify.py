@@ -34,6 +34,26 @@ def simplify(model: onnx.ModelProto) -> None:
     remove_dead(graph)
 
 
+def relu_before_pool(model: onnx.ModelProto) -> None:
+    """Turn MaxPool -> Relu into Relu -> MaxPool, in place: the larger of two survives either way.
+
+    A ReLU right behind its convolution costs nothing, and an 8-bit activation behind it needs no
+    codes for negative values.
+    """
+    graph = model.graph
+    for pool in graph.node:
+        readers = consumers(graph, pool.output[0])
+        if pool.op_type != "MaxPool" or len(pool.output) > 1 or len(readers) != 1:
+            continue
+        relu = readers[0]
+        if relu.op_type == "Relu":
+            pooled = helper.make_node("MaxPool", list(pool.output), list(relu.output))
+            pooled.attribute.extend(pool.attribute)
+            plain = helper.make_node("Relu", [pool.input[0]], list(pool.output))
+            pool.CopyFrom(plain)
+            relu.CopyFrom(pooled)
+
+
 def rename(model: onnx.ModelProto) -> None:
     """Name, in place, every node after its operator and number, and values after their node.
 

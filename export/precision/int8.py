@@ -1,0 +1,229 @@
+"""Static quantisation: 8-bit weights and activations, written as QuantizeLinear/DequantizeLinear.
+
+Activations are unsigned bytes with one scale each, weights signed bytes with one scale an output
+channel, biases 32-bit at the product of the two scales. The pairs are placed so that onnxruntime
+turns every convolution, addition, pool and matrix product into its integer kernel:
+
+- every activation that such a node reads or writes is quantised, after its ReLU where there is
+  one; a ReLU before an unsigned byte with zero point 0 is what the saturation does, and goes;
+- a node that moves or selects values (MaxPool, Flatten, ...) keeps the storage of its input;
+- the pixels are bytes already: DequantizeLinear with scale 1 takes the place of their Cast, and
+  they enter the first convolution as they are;
+- the logits stay float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from export.parameters import Constants, attribute, consumers, producer, remove_dead
+from export.precision.calibration import Activation, calibrate
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+WEIGHTED = {"Conv", "Gemm"}
+JOINING = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
+MOVING = {"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
+FULL_RANGE = 127  # largest weight
+REDUCED_RANGE = 63  # where pairs of products are summed in 16 bits, which 7-bit weights never fill
+PIXELS = Activation(1.0, 0)
+
+
+def quantise(
+    model: onnx.ModelProto,
+    images: NDArray[np.uint8],
+    *,
+    reduced_range: bool = False,
+    keep_float: Collection[str] = (),
+) -> onnx.ModelProto:
+    """Return the int8 version of `model`; `model` stays as it is.
+
+    Args:
+        model: float32, folded, uint8 pixels in.
+        images: uint8 (n, height, width, 3), training pictures to calibrate on.
+        reduced_range: weights of 7 bits, for processors without VNNI.
+        keep_float: names of nodes to leave in float32.
+    """
+    quantised = onnx.ModelProto()
+    quantised.CopyFrom(model)
+    _Quantiser(quantised.graph, REDUCED_RANGE if reduced_range else FULL_RANGE, keep_float).apply(
+        model, images
+    )
+    remove_dead(quantised.graph)
+    onnx.checker.check_model(quantised, full_check=True)
+    return quantised
+
+
+class _Quantiser:
+    """One pass over one graph: decide what is stored in bytes, then write the pairs."""
+
+    def __init__(
+        self, graph: onnx.GraphProto, weight_max: int, keep_float: Collection[str]
+    ) -> None:
+        self.graph = graph
+        self.constants = Constants(graph)
+        self.weight_max = weight_max
+        self.nodes = [node for node in graph.node if node.name not in keep_float]
+        self.pixels = self._take_pixels()
+
+    def apply(self, model: onnx.ModelProto, images: NDArray[np.uint8]) -> None:
+        """Quantise; `model` is the untouched original that is calibrated."""
+        stored = self._stored_values()
+        sources = sorted({self._source(name, stored) for name in stored} - self.pixels)
+        storage = calibrate(model, sources, images)
+        storage |= dict.fromkeys(self.pixels, PIXELS)
+        activations = {name: storage[self._source(name, stored)] for name in stored}
+        for node in self.nodes:
+            if self._is_weighted(node) and node.input[0] in activations:
+                self._quantise_weights(node, activations[node.input[0]])
+        for name, activation in activations.items():
+            if name not in self.pixels:
+                self._insert_pair(name, activation)
+        self._sort()
+
+    def _take_pixels(self) -> set[str]:
+        """Let DequantizeLinear do what the Cast of the uint8 pixels does; return its output."""
+        taken = set()
+        for node in self.nodes:
+            if node.op_type == "Cast" and self._is_bytes(node.input[0]):
+                scale = self.constants.add("images.scale", np.array(PIXELS.scale, np.float32))
+                zero = self.constants.add("images.zero", np.array(PIXELS.zero_point, np.uint8))
+                pixels = helper.make_node(
+                    "DequantizeLinear", [node.input[0], scale, zero], list(node.output), node.name
+                )
+                node.CopyFrom(pixels)
+                taken.add(node.output[0])
+        return taken
+
+    def _is_bytes(self, name: str) -> bool:
+        made_by = producer(self.graph, name)
+        if made_by is not None:
+            return made_by.op_type in MOVING and self._is_bytes(made_by.input[0])
+        return any(
+            value.name == name and value.type.tensor_type.elem_type == TensorProto.UINT8
+            for value in self.graph.input
+        )
+
+    def _stored_values(self) -> set[str]:
+        """Return the names of the activations that become bytes."""
+        stored: set[str] = set()
+        for node in self.nodes:
+            if self._is_weighted(node):
+                stored.add(node.input[0])
+                if node.op_type == "Conv":
+                    stored.add(self._after_relu(node.output[0]))
+            elif node.op_type in JOINING:
+                stored |= {name for name in node.input if name not in self.constants}
+                stored.add(self._after_relu(node.output[0]))
+        for node in reversed(self.nodes):
+            if node.op_type in MOVING and node.output[0] in stored:
+                stored.add(node.input[0])
+        for node in self.nodes:
+            if node.op_type in MOVING and node.input[0] in stored:
+                stored.add(node.output[0])
+        return stored
+
+    def _is_weighted(self, node: onnx.NodeProto) -> bool:
+        """Whether `node` is a plain convolution or matrix product with constant weights."""
+        if node.op_type not in WEIGHTED:
+            return False
+        plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
+        transposed = attribute(node, "transA", 0)
+        return plain and not transposed and all(name in self.constants for name in node.input[1:])
+
+    def _after_relu(self, name: str) -> str:
+        """Return the output of the ReLU that alone reads `name`, or `name` itself."""
+        readers = consumers(self.graph, name)
+        alone = len(readers) == 1 and readers[0].op_type == "Relu"
+        return readers[0].output[0] if alone else name
+
+    def _source(self, name: str, stored: set[str]) -> str:
+        """Return the value whose storage `name` shares: the one before all moving nodes."""
+        node = producer(self.graph, name)
+        if node is not None and node.op_type in MOVING and node.input[0] in stored:
+            return self._source(node.input[0], stored)
+        return name
+
+    def _quantise_weights(self, node: onnx.NodeProto, activation: Activation) -> None:
+        weight = self.constants.get(node.input[1])
+        if weight is None:
+            return
+        axis = 1 if node.op_type == "Gemm" and not attribute(node, "transB", 0) else 0
+        others = tuple(other for other in range(weight.ndim) if other != axis)
+        largest = np.abs(weight.astype(np.float64)).max(axis=others)
+        scale = (np.where(largest > 0, largest, 1.0) / self.weight_max).astype(np.float32)
+        shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
+        steps = weight.astype(np.float64) / scale.reshape(shape)
+        rounded = np.clip(np.rint(steps), -self.weight_max, self.weight_max).astype(np.int8)
+        self._dequantise(node, 1, rounded, scale, axis)
+        if len(node.input) > 2 and node.input[2]:
+            bias = self.constants.get(node.input[2])
+            assert bias is not None  # noqa: S101  _is_weighted has looked
+            unit = np.float32(activation.scale) * scale
+            limit = np.iinfo(np.int32)
+            whole = np.clip(np.rint(bias / unit.astype(np.float64)), limit.min, limit.max)
+            self._dequantise(node, 2, whole.astype(np.int32), unit, 0)
+
+    def _dequantise(
+        self,
+        node: onnx.NodeProto,
+        index: int,
+        values: NDArray[np.generic],
+        scale: NDArray[np.float32],
+        axis: int,
+    ) -> None:
+        """Feed input `index` of `node` from integers through a DequantizeLinear of its own."""
+        role = ("", "weight", "bias")[index]
+        stem = f"{node.name}.{role}"
+        inputs = [
+            self.constants.add(f"{stem}.quantised", values),
+            self.constants.add(f"{stem}.scale", scale),
+            self.constants.add(f"{stem}.zero", np.zeros(len(scale), values.dtype)),
+        ]
+        name = f"{stem}.dequantised"
+        self.graph.node.append(
+            helper.make_node("DequantizeLinear", inputs, [name], name, axis=axis)
+        )
+        node.input[index] = name
+
+    def _insert_pair(self, name: str, activation: Activation) -> None:
+        """Store the value `name` in bytes: quantise it, and let all its readers dequantise it."""
+        before = producer(self.graph, name)
+        if before is not None and before.op_type == "Relu" and activation.zero_point == 0:
+            source = before.input[0]  # the saturation at byte 0 is the ReLU
+        else:
+            source = name
+        readers = consumers(self.graph, name)
+        parameters = [
+            self.constants.add(f"{name}.scale", np.array(activation.scale, np.float32)),
+            self.constants.add(f"{name}.zero", np.array(activation.zero_point, np.uint8)),
+        ]
+        stored, back = f"{name}.quantised", f"{name}.dequantised"
+        self.graph.node.extend(
+            [
+                helper.make_node("QuantizeLinear", [source, *parameters], [stored], stored),
+                helper.make_node("DequantizeLinear", [stored, *parameters], [back], back),
+            ]
+        )
+        for node in readers:
+            node.input[:] = [back if value == name else value for value in node.input]
+
+    def _sort(self) -> None:
+        """Put the nodes in an order in which each reads what is there already."""
+        known = {value.name for value in self.graph.input} | {""}
+        known |= {tensor.name for tensor in self.graph.initializer}
+        waiting, ordered = list(self.graph.node), []
+        while waiting:
+            ready = [node for node in waiting if known.issuperset(node.input)]
+            ordered += ready
+            known |= {name for node in ready for name in node.output}
+            waiting = [node for node in waiting if not known.issuperset(node.output)]
+        del self.graph.node[:]
+        self.graph.node.extend(ordered)
