@@ -1,0 +1,74 @@
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from service.errors import ModelNotFoundError
+from service.watch import Watcher
+from tests.service import onnx_models
+from tests.service.repositories import gain, replace_file, repository
+from tests.service.test_server import Process
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+async def test_follows_new_changed_and_removed_files_once_they_settle(tmp_path):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx")
+    models = repository(tmp_path)
+    await models.open()
+    watcher = Watcher(models)
+    replace_file(onnx_models.picture_classifier, path, gain=2)
+    onnx_models.adder(tmp_path / "new/1/model.onnx")
+    await watcher.poll()
+    assert gain(models.get("m")) == 1  # seen once: it may still be being written
+    await watcher.poll()
+    assert gain(models.get("m")) == 2
+    assert models.get("new").model.version == "1"
+    path.unlink()
+    await watcher.poll()
+    assert models.get("m")
+    await watcher.poll()
+    with pytest.raises(ModelNotFoundError):
+        models.get("m")
+
+
+async def test_tries_a_corrupt_file_once(tmp_path, caplog):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx")
+    models = repository(tmp_path)
+    await models.open()
+    path.write_bytes(b"half a file")
+    watcher = Watcher(models)
+    for _ in range(4):
+        await watcher.poll()
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
+    assert gain(models.get("m")) == 1
+
+
+async def test_outlives_a_folder_that_is_gone_for_a_while(tmp_path):
+    folder = tmp_path / "models"
+    onnx_models.adder(folder / "m.onnx")
+    models = repository(folder)
+    await models.open()
+    folder.rename(tmp_path / "away")
+    running = asyncio.create_task(Watcher(models).run(interval=0.001))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not running.done()
+    assert models.get("m")
+    running.cancel()
+
+
+def test_a_real_server_takes_up_a_new_file(tmp_path):
+    onnx_models.adder(tmp_path / "m.onnx")
+    with Process(tmp_path, "--watch", "0.02") as server:
+        onnx_models.adder(tmp_path / "new.onnx")
+        url = f"http://127.0.0.1:{server.port}/v2/models/new/ready"
+        ends = time.monotonic() + 30
+        while httpx.get(url).status_code != 200:
+            assert time.monotonic() < ends
