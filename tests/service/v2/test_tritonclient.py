@@ -1,4 +1,4 @@
-"""`tritonclient[http]`, unchanged, against a real server: the test that counts."""
+"""`tritonclient[http]`, unchanged, against `flatfold serve`: the test that counts."""
 
 import io
 
@@ -9,7 +9,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from tests.service import onnx_models
-from tests.service.running import running
+from tests.service.test_server import Process
 
 KEY = {"Authorization": "Bearer secret"}
 
@@ -28,13 +28,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folder):
-    with running(folder, admin_keys="secret", max_body=100_000) as server:
+    with Process(folder, "--admin-keys", "secret", "--max-body", 100_000) as server:
         yield server
 
 
 @pytest.fixture
 def client(server):
-    client = triton.InferenceServerClient(server.address)
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
     yield client
     client.close()
 
