@@ -95,12 +95,15 @@ class Model:
         path = Path(path)
         if not path.is_file():
             raise ModelError(f"no model at {path}: expected an .onnx file")
+        options = runtime or RuntimeOptions()
         try:
-            opened = open_session(path, runtime or RuntimeOptions())
+            opened = open_session(path, options)
         except ProviderError:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise ModelError(f"{path} is not a model that onnxruntime reads: {error}") from error
+            raise ModelError(
+                f"{path} is not a model that onnxruntime reads (--provider {options.provider}): {error}"
+            ) from error
         own = read_card(opened.session, path)
         name = name or (own.name if own else path.stem)
         card = own or card

@@ -78,14 +78,12 @@ def open_session(path: Path, options: RuntimeOptions) -> OpenSession:
     """
     candidates = provider_candidates(options.provider, onnxruntime.get_available_providers())
     for name in candidates:
-        session = onnxruntime.InferenceSession(
-            path, _session_options(options), providers=_with_cpu(name, options)
-        )
+        session = _try_provider(path, name, options, last=name == candidates[-1])
         # onnxruntime itself falls back when a provider's libraries do not load: look what it took.
-        if PROVIDERS[name] in session.get_providers():
+        if session is not None and PROVIDERS[name] in session.get_providers():
             _check_precision(name, options)
             return OpenSession(session, name)
-        if options.provider != "auto":
+        if options.provider != "auto" and session is not None:
             raise ProviderError(
                 f"--provider {name} did not start: onnxruntime fell back to "
                 f"{', '.join(session.get_providers())} (its own message is above); "
@@ -93,6 +91,21 @@ def open_session(path: Path, options: RuntimeOptions) -> OpenSession:
             )
         logger.warning("provider %s is installed but did not start; trying the next", name)
     raise ProviderError("onnxruntime has no CPU provider; install the onnxruntime package again")
+
+
+def _try_provider(
+    path: Path, name: str, options: RuntimeOptions, *, last: bool
+) -> onnxruntime.InferenceSession | None:
+    """Return a session; None where its provider failed and another one is left to try."""
+    try:
+        return onnxruntime.InferenceSession(
+            path, _session_options(options), providers=_with_cpu(name, options)
+        )
+    except Exception:
+        if last:
+            raise
+        logger.debug("provider %s failed", name, exc_info=True)
+        return None
 
 
 def provider_candidates(choice: str, available: list[str]) -> tuple[str, ...]:

@@ -47,3 +47,19 @@ def test_a_precision_that_what_runs_does_not_have_is_refused(tmp_path):
     path = onnx_models.adder(tmp_path / "m.onnx")
     with pytest.raises(ProviderError, match=r"fp16 needs --provider tensorrt or openvino; cpu"):
         open_session(path, RuntimeOptions(provider="cpu", half_precision=True))
+
+
+def test_auto_goes_on_where_a_provider_throws(tmp_path, monkeypatch):
+    path = onnx_models.adder(tmp_path / "m.onnx")
+    real = onnxruntime.InferenceSession
+
+    def open_or_fail(path, options, providers):
+        if providers != ["CPUExecutionProvider"]:
+            raise RuntimeError("no driver")
+        return real(path, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_or_fail)
+    assert open_session(path, RuntimeOptions()).provider == "cpu"
+    with pytest.raises(RuntimeError, match="no driver"):
+        open_session(path, RuntimeOptions(provider="cuda"))
