@@ -13,6 +13,7 @@ import uvicorn
 from service.app import build_app
 from service.graceful import GracefulServer
 from service.listening import announce, bind
+from service.memory import give_back
 from service.metrics import SHARED_FOLDER
 from service.orders import Orders
 from service.protocol import PatientProtocol
@@ -94,6 +95,7 @@ def _background(state: State) -> Iterator[Coroutine[None, None, None]]:
 async def _run(server: GracefulServer, listeners: list[socket.socket], started: Started) -> None:
     state = server.state
     await state.repository.open()
+    give_back()
     state.ready = True
     names = ", ".join(sorted({served.model.name for served in state.repository.all()}))
     loop = asyncio.get_running_loop()
