@@ -102,7 +102,8 @@ class Model:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ModelError(
-                f"{path} is not a model that onnxruntime reads (--provider {options.provider}): {error}"
+                f"{path} is not a model that onnxruntime reads "
+                f"(--provider {options.provider}): {error}"
             ) from error
         own = read_card(opened.session, path)
         name = name or (own.name if own else path.stem)
