@@ -11,8 +11,9 @@ def resident():
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
 def test_freed_memory_goes_back_to_the_system():
-    blocks = [bytes(100_000) for _ in range(1000)]  # too small for a mapping of their own
-    keeper = bytes(100_000)
+    # Too small for mappings of their own, and written to, so that they are really there.
+    blocks = [bytearray(b"x" * 100_000) for _ in range(1000)]
+    keeper = bytearray(b"x" * 100_000)
     full = resident()
     del blocks
     give_back()
