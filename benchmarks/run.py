@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +27,7 @@ from benchmarks.results import FLOOR, Results
 
 CELLS = ("png:1", "png:8", "png:32", "jpeg:8", "jpeg:32", "tensor:8", "tensor:32")
 START_LIMIT = 60.0  # seconds
+ATTEMPTS = 2  # a peer may fail to start once: pytriton's parts wait one second for each other
 WARM_UP = 1.0  # seconds of load before a server's first cell of each kind
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "flatfold" / "models" / "cifar10.onnx"
 
@@ -73,7 +75,11 @@ class Bench:
         """Measure what is missing."""
         contenders = [item for item in CONTENDERS if item.name in self._args.only]
         for item in contenders:
-            item.install(self._args.cache_dir)
+            try:
+                item.install(self._args.cache_dir)
+            except subprocess.CalledProcessError as error:
+                self._failed.add(item.name)
+                print(f"{item.name}: left out, not installed: {error}", file=sys.stderr)
         for turn in range(self._args.rounds):
             for model in self._args.models:
                 if FLOOR in self._args.only:
@@ -99,11 +105,16 @@ class Bench:
         ]
         if not cells or item.name in self._failed:
             return
-        try:
-            self._measure(turn, model, item, cells)
-        except (LaunchError, LoadError, OSError) as error:
-            self._failed.add(item.name)
-            print(f"{item.name}: left out: {error}", file=sys.stderr)
+        for attempt in range(ATTEMPTS):
+            missing = [c for c in cells if not self._results.has((turn, model.stem, item.name, c))]
+            try:
+                self._measure(turn, model, item, missing)
+            except (LaunchError, LoadError, OSError) as error:
+                print(f"{item.name}: attempt {attempt + 1}: {error}", file=sys.stderr)
+            else:
+                return
+        self._failed.add(item.name)
+        print(f"{item.name}: left out from here on", file=sys.stderr)
 
     def _measure(self, turn: int, model: Path, item: Contender, cells: list[str]) -> None:
         port = free_port()
