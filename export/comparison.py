@@ -3,6 +3,9 @@
 The error of a channel is the root mean square (RMS) of the difference over the RMS of the channel,
 so that a channel with small values cannot hide behind one with large values. The largest single
 difference, the peak, has a limit of its own: an error at the border alone drowns in a mean.
+
+Probabilities are held to the RMS of all their channels, which lies between 1 / classes and 1: a
+class that a confident model never predicts is 1e-20 or 0, and nothing but rounding.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ PEAK_FACTOR = 10  # a peak may be this many times the allowed error: rounding sc
 NOISE_FACTOR = 4
 NOISE_CAP = 100  # tolerances
 FLIPS_SHOWN = 3
+SUM_SLACK = 1e-2  # how far probabilities may add up from 1: float16 rounds that much
 
 
 @dataclass(frozen=True)
@@ -169,10 +173,11 @@ def _worst_channel(
         return OutputError(name, 0, 0.0, 0.0, tolerance)
     if not np.isfinite(before).any():
         raise ProofError(f"output {name!r} of the original has no finite value: nothing to compare")
-    errors, peaks = _errors(before, _by_channel(new))
+    together = _are_probabilities(old)
+    errors, peaks = _errors(before, _by_channel(new), together=together)
     allowed = np.full(len(before), tolerance)
     if again is not None:
-        rounding, _ = _errors(before, _by_channel(again))
+        rounding, _ = _errors(before, _by_channel(again), together=together)
         allowed = np.clip(NOISE_FACTOR * rounding, tolerance, NOISE_CAP * tolerance)
     entries = (
         OutputError(name, channel, float(error), float(peak), float(limit))
@@ -193,10 +198,22 @@ def _by_channel(values: NDArray[Any]) -> NDArray[np.float64]:
     )
 
 
+def _are_probabilities(values: NDArray[Any]) -> bool:
+    """Whether every row is a distribution over axis 1: within 0 to 1, and 1 in sum."""
+    if values.ndim < 2 or values.shape[1] < 2 or values.dtype.kind != "f":
+        return False
+    wide = values.astype(np.float64)
+    in_range = bool((wide >= 0).all() and (wide <= 1 + SUM_SLACK).all())
+    return in_range and bool(np.abs(wide.sum(axis=1) - 1).max() < SUM_SLACK)
+
+
 def _errors(
-    before: NDArray[np.float64], after: NDArray[np.float64]
+    before: NDArray[np.float64], after: NDArray[np.float64], *, together: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return error and peak of each channel; both are infinite where only one side is finite."""
+    """Return error and peak of each channel; both are infinite where only one side is finite.
+
+    With `together`, all channels are held to the scale of the whole output.
+    """
     finite = np.isfinite(before)
     same = (before == after) | (np.isnan(before) & np.isnan(after))
     with np.errstate(invalid="ignore"):
@@ -205,7 +222,8 @@ def _errors(
     square = np.where(finite, before, 0.0) ** 2
     rms = np.sqrt(square.sum(axis=1) / np.maximum(finite.sum(axis=1), 1))
     # A channel that is zero throughout is held to the output's own scale.
-    scale = np.where(rms > 0, rms, np.sqrt(square.mean()) or 1.0)
+    whole = np.sqrt(square.mean()) or 1.0
+    scale = np.full(len(rms), whole) if together else np.where(rms > 0, rms, whole)
     return np.sqrt((gap**2).mean(axis=1)) / scale, gap.max(axis=1) / scale
 
 
