@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.bodies import body
 from benchmarks.contenders import BY_NAME, environment_of
-from benchmarks.launch import Server, free_port, post
+from benchmarks.launch import Server, free_port, post, stop_on_sigterm
 from benchmarks.run import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("scenarios", nargs="*", help="; ".join(s.__name__ for s in SCENARIOS))
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
     args = parser.parse_args(arguments)
+    stop_on_sigterm()
     model = str(args.model.resolve())
     failed = 0
     for scenario in SCENARIOS:

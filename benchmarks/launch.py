@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -42,6 +43,11 @@ def post(
         return response.status, response.read()
     finally:
         connection.close()
+
+
+def stop_on_sigterm() -> None:
+    """Make SIGTERM end this process like an exception, so that the servers it started end too."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 class Server:

@@ -19,7 +19,7 @@ from benchmarks.apps.pipeline import Pipeline
 from benchmarks.bodies import KINDS, TENSOR_JSON, write_bodies
 from benchmarks.contenders import BY_NAME, CONTENDERS, Contender, environment_of
 from benchmarks.floor import measure_floor
-from benchmarks.launch import LaunchError, Server, free_port
+from benchmarks.launch import LaunchError, Server, free_port, stop_on_sigterm
 from benchmarks.load import CONTENT_TYPES, LoadError, drive, script
 from benchmarks.machine import provenance
 from benchmarks.report import write_report
@@ -171,6 +171,7 @@ def expected(pipeline: Pipeline, kind: str, body: bytes) -> bytes:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and write."""
     args = parse_arguments(arguments)
+    stop_on_sigterm()
     if args.fresh:
         args.raw.unlink(missing_ok=True)
     args.raw.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import BY_NAME, environment_of
-from benchmarks.launch import Server, free_port
+from benchmarks.launch import Server, free_port, stop_on_sigterm
 from benchmarks.run import DEFAULT_MODEL
 from benchmarks.traffic import Outcome, Traffic
 
@@ -96,6 +96,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run it and say what was seen."""
     args = parse_arguments(arguments)
+    stop_on_sigterm()
     port = free_port()
     model = str(args.model.resolve())
     samples: list[float] = []
