@@ -139,17 +139,18 @@ class Body(Graph):
     def add_constant(self, value: NDArray[Any], like: str) -> str:
         """Store a new constant and return its name, which is made from `like`."""
         name = self.fresh_name(f"{like.removesuffix('_folded')}_folded")
-        tensor = graph_constants.tensor_of(name, value)
         if self.is_function:
-            self.proto.node.insert(
-                0, onnx.helper.make_node("Constant", [], [name], name=name, value=tensor)
-            )
+            proto = onnx.helper.make_node("Constant", [], [name], name=name)
+            attribute = proto.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
+            graph_constants.fill_tensor(attribute.t, name, value)
+            self.proto.node.insert(0, proto)
             node = Node(self.proto.node[0])
             self.nodes.insert(0, node)
             self._producers[name] = node
             return name
-        self.proto.initializer.append(tensor)
-        self._initializers[name] = self.proto.initializer[-1]
+        tensor = self.proto.initializer.add()
+        graph_constants.fill_tensor(tensor, name, value)
+        self._initializers[name] = tensor
         if self._model.ir_version < 4 and self.parent is None:
             info = onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
             self.proto.input.append(info)

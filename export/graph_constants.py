@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from export.tensors import read_tensor
 
@@ -94,6 +93,10 @@ def _value_info(name: str, value: NDArray[Any]) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, element, list(value.shape))
 
 
-def tensor_of(name: str, value: NDArray[Any]) -> onnx.TensorProto:
-    """Return a TensorProto of a float or integer array, bfloat16 included."""
-    return numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
+def fill_tensor(tensor: onnx.TensorProto, name: str, value: NDArray[Any]) -> None:
+    """Give an empty TensorProto a name and an array's values, without a copy besides the bytes."""
+    tensor.name = name
+    tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    tensor.dims.extend(value.shape)
+    little_endian = value.astype(value.dtype.newbyteorder("<"), copy=False)
+    tensor.raw_data = little_endian.tobytes()

@@ -1,10 +1,10 @@
-"""Rows 14-16, 20-30: sharing, branches, parameters, dtypes, bodies and foreign operators."""
+"""Rows 14-16 and 20-26: sharing, branches, parameters and dtypes."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from tests.export.patterns import pattern
 from tests.export.sketch import Sketch
@@ -168,94 +168,3 @@ def float16_overflow(s):
     scale, bias, mean, _ = s.statistics(4)
     variance = s.constant(np.full(4, 1e-2))
     s.output(s.op("BatchNormalization", conv, scale, bias, mean, variance, epsilon=0.0))
-
-
-def _body(s: Sketch, nodes_of, name: str) -> onnx.GraphProto:
-    """Return a branch with weights of its own."""
-    inner = Sketch(opset=s.opset, seed=5, dtype=s.dtype)
-    result = nodes_of(inner)
-    for node in inner.nodes:  # names are unique in the whole model
-        node.name = f"{name}/{node.name}"
-    renamed = {value: f"{name}/{value}" for node in inner.nodes for value in node.output}
-    renamed |= {tensor.name: f"{name}/{tensor.name}" for tensor in inner.initializers}
-    for node in inner.nodes:
-        for values in (node.input, node.output):
-            values[:] = [renamed.get(value, value) for value in values]
-    for tensor in inner.initializers:
-        tensor.name = renamed[tensor.name]
-    output = helper.make_tensor_value_info(renamed[result], s.element, None)
-    return helper.make_graph(inner.nodes, name, [], [output], inner.initializers)
-
-
-@pattern("27")
-def both_inside_if(s):
-    x = s.input("N", 3, 6, 6)
-    flag = s.input(name="flag", element=TensorProto.BOOL)
-    then = _body(s, lambda b: b.batch_norm(b.conv(x, 3, 4), 4), "then")
-    other = _body(s, lambda b: b.conv(x, 3, 4), "other")
-    s.output(s.op("If", flag, then_branch=then, else_branch=other))
-
-
-@pattern("27", left=1)
-def conv_outside_if(s):
-    conv = s.conv(s.input("N", 3, 6, 6), 3, 4)
-    flag = s.input(name="flag", element=TensorProto.BOOL)
-    then = _body(s, lambda b: b.batch_norm(conv, 4), "then")
-    other = _body(s, lambda b: b.op("Identity", conv), "other")
-    s.output(s.op("If", flag, then_branch=then, else_branch=other))
-
-
-@pattern("27")
-def both_inside_function(s):
-    x = s.input("N", 3, 6, 6)
-    inner = Sketch(opset=s.opset, seed=5, dtype=s.dtype)
-    inner.parameters_as_nodes = True
-    result = inner.batch_norm(inner.conv("a", 3, 4), 4)
-    imports = [helper.make_opsetid("", s.opset)]
-    s.functions.append(
-        helper.make_function("local", "Block", ["a"], [result], inner.nodes, imports)
-    )
-    s.output(s.op("Block", x, domain="local"))
-
-
-@pattern("28")
-def other_normalisations(s):
-    conv = s.conv(s.input("N", 3, 6, 6), 3, 4)
-    value = s.op("InstanceNormalization", conv, s.constant(s.normal(4)), s.constant(s.normal(4)))
-    value = s.op("LayerNormalization", value, s.constant(s.normal(4)), axis=-1)
-    s.output(s.op("LpNormalization", value, axis=1))
-
-
-@pattern("29", left=1, opset=19)
-def quantised_between(s):
-    conv = s.conv(s.input("N", 3, 6, 6), 3, 4)
-    scale, zero = s.constant(np.array(0.05)), s.constant(np.array(3, np.int8))
-    stored = s.op("QuantizeLinear", conv, scale, zero)
-    s.output(s.batch_norm(s.op("DequantizeLinear", stored, scale, zero), 4))
-
-
-@pattern("30")
-def computed_zero_bias(s):
-    x, weight = s.input("N", 3, 6, 6), s.constant(s.normal(4, 3, 3, 3))
-    count = s.op("Shape", weight, start=0, end=1)
-    one = s.constant(np.array([1]))
-    zeros = s.op("Expand", s.constant(np.zeros(1)), s.op("Expand", count, one))
-    s.output(s.batch_norm(s.op("Conv", x, weight, s.op("CastLike", zeros, x)), 4))
-
-
-@pattern("30")
-def computed_weight(s):
-    x, weight = s.input("N", 3, 6, 6), s.constant(s.normal(3, 4, 3, 3))
-    turned = s.op("Transpose", weight, perm=[1, 0, 2, 3])
-    scaled = s.op("Mul", turned, s.constant(s.normal(4, 1, 1, 1)))
-    s.output(s.batch_norm(s.op("Conv", x, scaled), 4))
-
-
-@pattern("31", opset=7, reference=False)
-def opset_7(s):
-    s.output(s.batch_norm(s.conv(s.input("N", 3, 6, 6), 3, 4, bias=True), 4))
-
-
-@pattern("31", opset=onnx.defs.onnx_opset_version(), runs=False)
-def newest_opset(s):
-    s.output(s.batch_norm(s.conv(s.input("N", 3, 6, 6), 3, 4, bias=True), 4))

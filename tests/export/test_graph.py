@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from export.graph import Graph
+from export.graph_body import open_bodies
+from tests.export.sketch import Sketch
+
+
+def _chain() -> Graph:
+    s = Sketch()
+    first = s.op("Relu", s.input("N", 4, name="x"))
+    second = s.op("Identity", first)
+    s.output(s.op("Tanh", second))
+    return Graph(s.model().graph)
+
+
+def test_producers_and_uses():
+    graph = _chain()
+    relu, identity, tanh = graph.nodes
+    assert graph.producer(relu.output) is relu
+    assert graph.producer("x") is None
+    assert [use.node for use in graph.uses(relu.output)] == [identity]
+    assert graph.is_output(tanh.output)
+    assert not graph.is_output(relu.output)
+
+
+def test_bypass_keeps_the_name_that_readers_know():
+    graph = _chain()
+    relu, identity, tanh = graph.nodes
+    known = identity.output
+    graph.bypass(identity)
+    assert [node.op_type for node in graph.nodes] == ["Relu", "Tanh"]
+    assert relu.output == tanh.input(0) == known
+    assert graph.producer(known) is relu
+    assert identity not in graph
+    assert len(graph.proto.node) == 2
+
+
+def test_bypass_of_a_shared_value_turns_its_readers_round():
+    s = Sketch()
+    x = s.input("N", 4)
+    copied = s.op("Identity", x)
+    s.output(s.op("Relu", x), s.op("Tanh", copied))
+    graph = Graph(s.model().graph)
+    identity = graph.nodes[0]
+    assert graph.can_bypass(identity)
+    graph.bypass(identity)
+    assert [node.inputs for node in graph.nodes] == [["x"], ["x"]]
+
+
+def test_a_node_between_an_input_and_an_output_cannot_go():
+    s = Sketch()
+    s.output(s.op("Identity", s.input("N", 4)))
+    graph = Graph(s.model().graph)
+    assert not graph.can_bypass(graph.nodes[0])
+
+
+def test_what_a_body_inside_reads_counts_as_read():
+    s = Sketch()
+    kept = s.op("Relu", s.input("N", 4))
+    flag = s.input(name="flag", element=onnx.TensorProto.BOOL)
+    output = onnx.helper.make_tensor_value_info("inner", s.element, None)
+    node = onnx.helper.make_node("Tanh", [kept], ["inner"])
+    branch = onnx.helper.make_graph([node], "branch", [], [output])
+    other = onnx.helper.make_graph([node], "other", [], [output])
+    s.output(s.op("If", flag, then_branch=branch, else_branch=other))
+    graph = Graph(s.model().graph)
+    assert {use.slot for use in graph.uses(kept)} == {-1}
+    assert graph.remove_unread() == []
+
+
+def test_constants_are_computed_and_shapes_known():
+    s = Sketch()
+    x = s.input(2, 3, 4)
+    size = s.op("Shape", x)
+    doubled = s.op("Mul", size, s.constant(np.array([2, 2, 2])))
+    s.output(s.op("Reshape", x, s.op("Div", doubled, s.constant(np.array([2, 2, 2])))))
+    (body,) = open_bodies(s.model())
+    np.testing.assert_array_equal(body.constant(doubled), [4, 6, 8])
+    assert body.constant(x) is None
+    assert body.shape(x) == (2, 3, 4)
+    assert body.size(x, -1) == 4
+    assert body.rank("nothing of that name") is None
+
+
+def test_fresh_names_are_free_in_the_whole_model():
+    (body,) = open_bodies(_model_with_names("w_folded", "w_folded_1"))
+    assert body.add_constant(np.zeros(2, np.float32), "w") == "w_folded_2"
+    assert body.add_constant(np.zeros(2, np.float32), "w_folded_2") == "w_folded_2_folded"
+
+
+def _model_with_names(*names: str) -> onnx.ModelProto:
+    s = Sketch()
+    value = s.input("N", 4)
+    for name in names:
+        value = s.op("Add", value, s.constant(np.zeros(4), name=name))
+    s.output(value)
+    return s.model()
