@@ -15,6 +15,7 @@ from export.rules.identity import CastRule, DropoutRule, IdentityRule
 from export.rules.matmul import MatMulRule
 from export.rules.max_pool import MaxPoolRule
 from export.rules.multiply import MultiplyRule
+from export.rules.pad import PadRule
 from export.rules.reduce import ReduceRule
 from export.rules.reshape import ReshapeRule
 from export.rules.resize import ResizeRule
@@ -35,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     MaxPoolRule(),
     AveragePoolRule(),
     ReduceRule(),
+    PadRule(),
     ResizeRule(),
     DepthToSpaceRule(),
     ReshapeRule(),

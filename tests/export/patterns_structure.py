@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 from onnx import TensorProto
 
 from tests.export.patterns import pattern
-from tests.export.sketch import Sketch
+
+if TYPE_CHECKING:
+    from tests.export.sketch import Sketch
 
 
 def _conv_batch_norm(s: Sketch, parameters: list[str], **attrs) -> None:

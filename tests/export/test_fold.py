@@ -134,6 +134,47 @@ def test_an_affine_of_integers_or_of_broadcasting_constants_is_left_alone():
     assert [node.op_type for node in check(s).graph.node] == ["Conv", "Mul"]
 
 
+@pytest.mark.parametrize(("mode", "left"), [("reflect", 0), ("edge", 0), ("constant", 1)])
+def test_padding_with_the_pictures_own_values_is_passed(mode, left):
+    s = Sketch()
+    pads = s.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+    padded = s.op("Pad", s.conv(s.input("N", 3, 6, 6), 3, 4), pads, mode=mode)
+    s.output(s.batch_norm(padded, 4))
+    check(s, left=left)
+
+
+def test_a_scale_passes_a_padding_with_zeros():
+    s = Sketch()
+    pads = s.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+    padded = s.op("Pad", s.conv(s.input("N", 3, 6, 6), 3, 4), pads)
+    s.output(s.op("Mul", padded, s.constant(s.normal(4, 1, 1))))
+    assert [node.op_type for node in check(s).graph.node] == ["Conv", "Pad"]
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_interpolation_is_passed(mode):
+    s = Sketch()
+    scales = s.constant(np.array([1, 1, 2, 2]), dtype=np.float32)
+    resized = s.op("Resize", s.conv(s.input("N", 3, 6, 6), 3, 4), "", scales, mode=mode)
+    s.output(s.batch_norm(resized, 4))
+    check(s)
+
+
+def test_a_mean_of_other_axes_is_passed_forward():
+    s = Sketch()
+    normed = s.batch_norm(s.op("Relu", s.input("N", 3, 6, 6)), 3)
+    mean = s.op("ReduceMean", normed, axes=[2, 3], keepdims=0)
+    s.output(s.op("Gemm", mean, s.constant(s.normal(3, 5)), s.constant(s.normal(5))))
+    check(s)
+
+
+def test_one_padded_reader_keeps_a_batch_norm_whole():
+    s = Sketch()
+    normed = s.batch_norm(s.op("Relu", s.input("N", 3, 6, 6)), 3)
+    s.output(s.conv(normed, 3, 4), s.conv(normed, 3, 4, pads=[1] * 4))
+    check(s, left=1)
+
+
 def test_names_that_callers_know_stay():
     s = Sketch()
     s.output(s.batch_norm(s.conv(s.input("N", 3, 6, 6), 3, 4), 4))

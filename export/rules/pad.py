@@ -1,0 +1,41 @@
+"""Pad with values of the picture itself keeps an affine; pad with zeros keeps a scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from export.graph import Blocked
+from export.rules.base import ChannelKeeper, Want
+
+if TYPE_CHECKING:
+    from export.graph import Node
+    from export.graph_body import Body
+
+
+class PadRule(ChannelKeeper):
+    """Pad by reflection, by the edge's values, wrapped around, or with zeros."""
+
+    op_types: ClassVar[tuple[str, ...]] = ("Pad",)
+
+    def check(self, body: Body, node: Node, want: Want) -> None:
+        """Raise Blocked when foreign values come in that the affine would have met."""
+        if node.attribute("mode", "constant") == "constant":
+            if want.affine.shifts or _pads_with_more_than_zeros(body, node):
+                raise Blocked(node.name, f"{node.label} pads with a constant, which a shift misses")
+        elif not want.affine.is_uniform and not _leaves_axis(body, node, want.axis):
+            raise Blocked(node.name, f"{node.label} is not known to leave axis {want.axis} alone")
+
+
+def _pads_with_more_than_zeros(body: Body, node: Node) -> bool:
+    if not node.input(2):
+        return bool(node.attribute("value", 0.0))
+    value = body.constant(node.input(2))
+    return value is None or bool(value.any())
+
+
+def _leaves_axis(body: Body, node: Node, axis: int) -> bool:
+    """Whether nothing is padded along `axis`: begins of all axes come first, then the ends."""
+    pads = body.constant(node.input(1)) if node.input(1) else node.attribute("pads")
+    if pads is None or node.input(3):  # with axes (opset 18), the pads are of some axes only
+        return False
+    return not pads[axis] and not pads[axis + len(pads) // 2]
