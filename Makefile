@@ -10,7 +10,7 @@ PIP := bin/python -m pip --disable-pip-version-check install -q
 PEER_ENV := .venv-peers
 PEERS := onnxoptimizer onnxsim onnxslim torchao
 
-.PHONY: run test lint format conformance docker docker-test lock clean
+.PHONY: run test lint format bench conformance docker docker-test lock clean
 
 run: $(SERVE_ENV)/.done  ## serving dependencies alone, server up, URL and a curl line printed
 	exec $(SERVE_ENV)/bin/flatfold serve --host $(HOST) --port $(PORT)
@@ -26,6 +26,9 @@ lint: $(DEV_ENV)/.done
 format: $(DEV_ENV)/.done
 	$(DEV_ENV)/bin/ruff check --fix-only -q .
 	$(DEV_ENV)/bin/ruff format .
+
+bench: $(DEV_ENV)/.done  ## drive this server and its peers (needs wrk), rewrite docs/benchmarks.md
+	$(DEV_ENV)/bin/python -m benchmarks.run $(BENCH_ARGS)
 
 conformance: $(PEER_ENV)/.done  ## measure this tool and its peers, rewrite docs/fold-conformance.md
 	$(PEER_ENV)/bin/python benchmarks/conformance.py
