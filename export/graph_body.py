@@ -109,19 +109,14 @@ class Body(Graph):
             return None
         inputs = {}
         for position, name in enumerate(node.inputs):
-            value = self.constant(name) if name else None
-            if (
-                value is None
-                and node.op_type == "CastLike"
-                and position == 1
-                and self.element(name)
-            ):
-                # Only its type is read, and that is known.
-                value = np.zeros(1, onnx.helper.tensor_dtype_to_np_dtype(self.element(name)))
-            if value is None and name:
+            if not name:
+                continue
+            value = self.constant(name)
+            if value is None and node.op_type == "CastLike" and position == 1:
+                value = self._any_of_type(name)  # only its type is read
+            if value is None:
                 return None
-            if value is not None:
-                inputs[name] = value
+            inputs[name] = value
         return graph_constants.evaluate(node, slot, inputs, self.opset)
 
     def _any_of_type(self, value: str) -> NDArray[Any] | None:
