@@ -69,8 +69,21 @@ def _computed_tensors(module: nn.Module) -> dict[int, Any]:
 
 
 def _resolve(part: nn.Module) -> None:
-    for name in list(getattr(part, "parametrizations", {})):
-        parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+    if parametrize.is_parametrized(part):
+        _settle(part)
     for hook in list(part._forward_pre_hooks.values()):  # noqa: SLF001  as above
         if _is_weight_norm(hook):
             remove_weight_norm(part, hook.name)  # type: ignore[attr-defined]  # WeightNorm's own
+
+
+def _settle(part: nn.Module) -> None:
+    """Make the computed tensors plain parameters.
+
+    torch's own remove_parametrizations edits the class, which the original shares with its copy.
+    """
+    names = list(part.parametrizations)  # type: ignore[arg-type]  # a ModuleDict
+    values = {name: getattr(part, name).detach() for name in names}
+    part.__class__ = type(part).__bases__[0]  # the class before it was parametrized
+    del part.parametrizations
+    for name, value in values.items():
+        part.register_parameter(name, nn.Parameter(value))

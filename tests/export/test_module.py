@@ -163,9 +163,13 @@ def test_a_linear_layer_over_sequences_keeps():
 
 def test_a_value_past_float16_keeps_and_changes_nothing():
     module = randomised(nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6))).half()
-    module[1].running_mean.fill_(60000)
-    module[1].running_var.fill_(0)
-    _, report = fold(module, PICTURE.half())
+    with torch.no_grad():
+        module[0].weight.fill_(1000)
+        module[0].bias.zero_()
+    module[1].running_mean.zero_()
+    module[1].running_var.fill_(1e-4)
+    folded, report = fold(module, PICTURE.half() / 1000)
+    assert torch.equal(folded(PICTURE.half() / 1000), module(PICTURE.half() / 1000))
     assert "overflows" in report.kept[0].reason
 
 
