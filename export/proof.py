@@ -68,11 +68,15 @@ def prove(  # noqa: PLR0913  each is one independent knob of the comparison
 def default_tolerance(model: Model, outputs: Outputs) -> float:
     """Return the tolerance of the narrowest float type that the model computes in."""
     kinds = {value.dtype.name for value in outputs.values()}
-    if isinstance(model, onnx.ModelProto):
-        kinds |= {
-            onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
-            for tensor in model.graph.initializer
-        }
+    read = (
+        model
+        if isinstance(model, onnx.ModelProto)
+        else onnx.load_model(model, load_external_data=False)
+    )
+    kinds |= {
+        onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+        for tensor in read.graph.initializer
+    }
     if kinds & {"float16", "bfloat16"}:
         return TOLERANCES["float16"]
     return TOLERANCES["float64" if "float64" in kinds and "float32" not in kinds else "float32"]
