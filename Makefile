@@ -37,10 +37,10 @@ docker:  ## build the image flatfold:latest
 	deploy/docker-build.sh --tag flatfold
 
 docker-test: $(DEV_ENV)/.done  ## build the image and use it, misuse it, stop it under load
-	PYTHON=$(DEV_ENV)/bin/python deploy/docker-test.sh
+	PYTHON=$(CURDIR)/$(DEV_ENV)/bin/python deploy/docker-test.sh
 
-lock:  ## refresh the locked serving dependencies, with hashes
-	requirements/refresh.sh
+lock: $(DEV_ENV)/.done  ## refresh the locked serving dependencies (UPGRADE=--upgrade: newer ones)
+	PATH="$(CURDIR)/$(DEV_ENV)/bin:$$PATH" requirements/refresh.sh $(UPGRADE)
 
 $(PEER_ENV)/.done: pyproject.toml
 	$(PYTHON) -m venv $(PEER_ENV)

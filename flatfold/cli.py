@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import warnings
 from typing import TYPE_CHECKING
@@ -61,6 +62,9 @@ def _missing(name: str, extra: str, error: ModuleNotFoundError) -> FlatfoldError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0 if well, 1 if failed, 2 for wrong usage, 130 if interrupted."""
+    # Since 1.29 onnxruntime's Linux builds report models to their maker unless this is set before
+    # they are imported; whoever wants that sets it to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Pictures have our own limit, with an error that says what to do; Pillow's warning adds noise.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     arguments = list(sys.argv[1:] if argv is None else argv)

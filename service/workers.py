@@ -41,7 +41,14 @@ def serve_workers(settings: Settings) -> int:
     """
     listener = bind(settings.host, settings.port)
     listener.listen(2048)
-    with tempfile.TemporaryDirectory(prefix="flatfold-") as shared:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="flatfold-")
+    except OSError as error:
+        raise FlatfoldError(
+            f"several workers need a writable temporary folder: {error}; "
+            "set TMPDIR, or docker run --tmpfs /tmp"
+        ) from error
+    with folder as shared:
         os.environ[metrics.SHARED_FOLDER] = shared
         return asyncio.run(Parent(settings, listener).run())
 

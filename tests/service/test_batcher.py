@@ -208,3 +208,45 @@ def test_many_at_once_all_get_their_own_answer():
         assert (batcher.queued, batcher.running) == (0, 0)
 
     run(scenario())
+
+
+def test_lanes_share_what_waits_and_a_request_alone_takes_all_of_them():
+    async def scenario():
+        narrow, wide = Runtime(held=True), Runtime(held=True)
+        batcher = Batcher(narrow, lanes=2, run_wide=wide)
+        first = asyncio.ensure_future(batcher.submit(rows(1)))
+        await entered(wide)
+        rest = [asyncio.ensure_future(batcher.submit(rows(i))) for i in range(2, 8)]
+        await asyncio.sleep(0)
+        assert (batcher.running, batcher.queued, narrow.sizes) == (1, 6, [])
+        narrow.gate.set()
+        wide.gate.set()
+        answers = await asyncio.gather(first, *rest)
+        assert [answer["double"].item() for answer in answers] == [2 * i for i in range(1, 8)]
+        assert wide.sizes == [1]
+        assert narrow.sizes == [3, 3]
+
+    run(scenario())
+
+
+def test_a_free_lane_takes_a_request_while_the_other_runs():
+    async def scenario():
+        first_in, narrow = threading.Event(), Runtime()
+
+        def held(x):
+            if x[0, 0] == 1:
+                first_in.set()
+                assert hold.wait(20)
+            return narrow(x)
+
+        hold = threading.Event()
+        batcher = Batcher(held, lanes=2)
+        first = asyncio.ensure_future(batcher.submit(rows(1)))
+        await asyncio.to_thread(first_in.wait, 20)
+        assert (await batcher.submit(rows(2)))["double"].item() == 4
+        assert not first.done()
+        hold.set()
+        assert (await first)["double"].item() == 2
+        await batcher.drain()
+
+    run(scenario())
