@@ -20,6 +20,12 @@ def error(code: str, message: str) -> dict[str, Any]:
     }
 
 
+def answer(example: dict[str, Any]) -> dict[str, Any]:
+    """Return the documentation of a small answer, by its example."""
+    schema = {"type": "object", "required": list(example)}
+    return {"content": {"application/json": {"schema": schema, "example": example}}}
+
+
 _PREDICTION = {
     "type": "object",
     "properties": {

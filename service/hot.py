@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service import health
 from service.classify import classify
 from service.http import Request, Response
 from service.v2.infer import infer
@@ -21,14 +22,20 @@ if TYPE_CHECKING:
 _MODELS = "/v2/models/"
 _INFER = "/infer"
 
+_FIXED: dict[tuple[str, str], Handler] = {
+    ("POST", "/v1/classify"): classify,
+    ("GET", "/v2/health/live"): health.live,
+    ("GET", "/v2/health/ready"): health.ready,
+    ("GET", "/metrics"): health.metrics,
+}
+
 
 def find_hot(method: str, path: str) -> tuple[str, Handler] | None:
     """Return the route's template and its handler, or None for what FastAPI answers."""
-    if method != "POST":
-        return None
-    if path == "/v1/classify":
-        return path, classify
-    if path.startswith(_MODELS) and path.endswith(_INFER):
+    fixed = _FIXED.get((method, path))
+    if fixed is not None:
+        return path, fixed
+    if method == "POST" and path.startswith(_MODELS) and path.endswith(_INFER):
         match path[len(_MODELS) : -len(_INFER)].split("/"):
             case [name]:
                 return "/v2/models/{model}/infer", _infer_handler(name, None)

@@ -1,4 +1,4 @@
-"""Health, metrics and the documentation of the hot route, as FastAPI routes."""
+"""The hot routes as FastAPI documents them, and answers them where they are not hot."""
 
 from __future__ import annotations
 
@@ -8,52 +8,46 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from service import examples
+from service import examples, health
 from service.classify import classify
-from service.errors import NotReadyError
 from service.http import Request as PlainRequest
-from service.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
+    from service.hot import Handler
     from service.state import State
 
 router = APIRouter()
 
 
-def state_of(request: Request) -> State:
-    """Return the service's state."""
-    state: State = request.app.state.flatfold
-    return state
-
-
-@router.get("/v2/health/live", tags=["health"], summary="Is the process alive?")
-async def live() -> dict[str, bool]:
+@router.get(
+    "/v2/health/live",
+    tags=["health"],
+    summary="Is the process alive?",
+    responses={200: examples.answer({"live": True})},
+)
+async def live(request: Request) -> Response:
     """Answer 200 as long as the process does anything at all."""
-    return {"live": True}
+    return await _answer(health.live, request)
 
 
 @router.get(
     "/v2/health/ready",
     tags=["health"],
     summary="May traffic come?",
-    responses={503: examples.error("not_ready", "the server is stopping")},
+    responses={
+        200: examples.answer({"ready": True}),
+        503: examples.error("not_ready", "the server is stopping"),
+    },
 )
-async def ready(request: Request) -> dict[str, bool]:
+async def ready(request: Request) -> Response:
     """Answer 200 once the models are loaded, and 503 from the moment of SIGTERM on."""
-    state = state_of(request)
-    if state.draining:
-        raise NotReadyError("the server is stopping")
-    if not state.ready or not state.repository.ready:
-        raise NotReadyError("no model is loaded")
-    return {"ready": True}
+    return await _answer(health.ready, request)
 
 
 @router.get("/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Return the metrics of the whole server, all workers together."""
-    state = state_of(request)
-    text = state.metrics.exposition(state.repository, state.in_flight)
-    return Response(text, media_type=CONTENT_TYPE.decode())
+    return await _answer(health.metrics, request)
 
 
 @router.post(
@@ -76,14 +70,17 @@ async def classify_route(
     request `X-Request-Timeout: SECONDS` gives a deadline.
     """
     del top_k, model  # documented here, read from the query string by `classify`
-    state = state_of(request)
+    return await _answer(classify, request)
+
+
+async def _answer(handler: Handler, request: Request) -> Response:
+    """Answer as the hot route does."""
+    state: State = request.app.state.flatfold
     deadline = monotonic() + state.settings.timeout if state.settings.timeout else None
     plain = PlainRequest(
         dict(request.headers.raw), request.url.query.encode(), await request.body(), deadline
     )
-    answer = await classify(state, plain)
-    return Response(answer.body, answer.status, dict(_texts(answer.headers)), "application/json")
-
-
-def _texts(headers: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, str]]:
-    return [(name.decode(), value.decode()) for name, value in headers]
+    answer = await handler(state, plain)
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    kind = answer.content_type.decode() if answer.content_type else None
+    return Response(answer.body, answer.status, headers, kind)
