@@ -47,6 +47,8 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
     }
     sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            sizes[node.output[0]] = tuple(node.attribute[0].t.dims)
         if node.op_type == "DequantizeLinear" and node.input[0] in sizes:
             sizes[node.output[0]] = sizes[node.input[0]]
     return [
