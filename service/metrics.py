@@ -83,6 +83,7 @@ class Metrics:
         # labels() costs more than the update behind it: its results are kept.
         self._request_children: dict[tuple[str, int], Counter] = {}
         self._second_children: dict[str, Histogram] = {}
+        self._batch_children: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -105,9 +106,13 @@ class Metrics:
 
     def batch(self, model: str, rows: int, seconds: float, wait: float) -> None:
         """Count one inference."""
-        self._batch_size.labels(model).observe(rows)
-        self._batch_seconds.labels(model).observe(seconds)
-        self._wait.labels(model).observe(wait)
+        children = self._batch_children.get(model)
+        if children is None:
+            families = (self._batch_size, self._batch_seconds, self._wait)
+            size, run, queue = (family.labels(model) for family in families)
+            children = self._batch_children[model] = (size, run, queue)
+        for child, value in zip(children, (rows, seconds, wait), strict=True):
+            child.observe(value)
 
     def exposition(self, repository: Repository, in_flight: int) -> bytes:
         """Return the metrics as text, of all workers when there are several."""

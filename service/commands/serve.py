@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from types import FrameType
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     if args.show_config:
         print(json.dumps(settings.shown(), indent=2))
         return 0
+    # A container's first process has no default reaction to signals; the server sets its own later.
+    signal.signal(signal.SIGTERM, _stop_before_start)
     from service import logs  # noqa: PLC0415 (orjson, only when serving)
 
     logs.configure(settings.log_level, settings.log_format)
@@ -37,3 +42,9 @@ def run(args: argparse.Namespace) -> int:
     from service.server import serve  # noqa: PLC0415 (FastAPI and onnxruntime, likewise)
 
     return serve(settings)
+
+
+def _stop_before_start(number: int, frame: FrameType | None) -> None:
+    """End at once: nothing has been promised to anybody yet."""
+    del number, frame
+    os._exit(0)

@@ -138,6 +138,16 @@ def test_a_second_signal_ends_it_at_once(model):
     assert code == 128 + signal.SIGTERM
 
 
+def test_sigterm_before_the_server_is_up_ends_it_well(model):
+    code = (
+        "import signal, sys, flatfold.cli, service.server\n"
+        "service.server.serve = lambda settings: signal.raise_signal(signal.SIGTERM) or 5\n"
+        "sys.exit(flatfold.cli.main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "serve", str(model)], check=False)
+    assert done.returncode == 0
+
+
 def test_a_head_that_never_ends_is_given_up(model):
     with Process(model, "--header-timeout", "0.2") as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
