@@ -16,7 +16,6 @@ import torch
 from torch import fx, nn
 
 from export.algebra import Affine, DegenerateStatisticsError, absorb_after
-from export.comparison import ProofError, compare
 from export.module_calls import (
     BIAS,
     CONVOLUTIONS,
@@ -28,13 +27,11 @@ from export.module_calls import (
     operator,
 )
 from export.module_preparation import prepare
-from export.proof import TOLERANCES
+from export.module_proof import check
 from export.report import FOLDED, KEPT, FoldRefusedError, FoldReport, Verdict
 from flatfold.contract.errors import FlatfoldError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 aten = torch.ops.aten
@@ -60,7 +57,8 @@ def fold_module(
 
     Args:
         module: any module that torch.export can write down; it is left as it is.
-        example: one input, or a tuple of all; the first axis of each tensor stays free.
+        example: one input, or a tuple of all; other sizes work where the module's code leaves them
+            free, and raise an error where it does not.
 
     Raises:
         ModuleFoldError: torch.export cannot follow the module.
@@ -77,23 +75,44 @@ def fold_module(
     )
     root.graph.eliminate_dead_code()
     folded = fx.GraphModule(root, root.graph, type(module).__name__).eval()
-    _check(ready, folded, arguments)
+    check(ready, folded, arguments)
     return folded, FoldReport(verdicts)
 
 
 def _written_down(module: nn.Module, arguments: tuple[Any, ...]) -> fx.GraphModule:
+    """Return the graph; sizes stay free where the module's code allows it, and are checked else.
+
+    torch.export takes a size of 1 for a constant, and a batch of 1 is what most examples have:
+    twice the rows are tried first.
+    """
+    doubled = tuple(map(_twice, arguments))
+    try:
+        return _exported(module, doubled)
+    except Exception:  # noqa: BLE001  the module's own code may insist on one row: try as given
+        try:
+            return _exported(module, arguments)
+        except Exception as error:  # torch.export raises whatever the module's own code meets
+            lines = (text for text in str(error).splitlines() if text.strip())
+            raise ModuleFoldError(
+                f"torch.export cannot follow {type(module).__name__}: {type(error).__name__}: "
+                f"{next(lines, 'no reason given')}"
+            ) from error
+
+
+def _exported(module: nn.Module, arguments: tuple[Any, ...]) -> fx.GraphModule:
     free = tuple(
-        {0: torch.export.Dim.AUTO} if isinstance(value, torch.Tensor) and value.ndim else None
+        dict.fromkeys(range(value.ndim), torch.export.Dim.AUTO)
+        if isinstance(value, torch.Tensor)
+        else None
         for value in arguments
     )
-    try:
-        program = torch.export.export(module, arguments, dynamic_shapes=free)
-        return program.module(check_guards=False)
-    except Exception as error:  # torch.export raises whatever the module's own code meets
-        line = next((text for text in str(error).splitlines() if text.strip()), "no reason given")
-        raise ModuleFoldError(
-            f"torch.export cannot follow {type(module).__name__}: {type(error).__name__}: {line}"
-        ) from error
+    return torch.export.export(module, arguments, dynamic_shapes=free).module()  # type: ignore[return-value]  # always one
+
+
+def _twice(value: Any) -> Any:
+    """Return a batch of one row as a batch of two, anything else as it is."""
+    single = isinstance(value, torch.Tensor) and value.ndim > 1 and value.shape[0] == 1
+    return torch.cat([value, value]) if single else value
 
 
 @dataclass
@@ -200,27 +219,3 @@ def _fetch(root: nn.Module, node: Any) -> torch.Tensor:
     path, _, name = str(node.target).rpartition(".")
     value: torch.Tensor = getattr(root.get_submodule(path), name)
     return value
-
-
-def _check(before: nn.Module, after: nn.Module, arguments: tuple[Any, ...]) -> None:
-    with torch.no_grad():
-        pair = [dict(_tensors(part(*arguments))) for part in (before, after)]
-    kinds = {value.dtype for value in pair[0].values()}
-    old, new = ({name: value.double().numpy() for name, value in part.items()} for part in pair)
-    narrow = kinds & {torch.float16, torch.bfloat16}
-    tolerance = TOLERANCES["float16" if narrow else "float32"]
-    proof = compare(old, new, tolerance=tolerance)
-    if not proof.holds:
-        raise ProofError(f"the folded module computes something else: {proof.summary()}", proof)
-
-
-def _tensors(value: Any, name: str = "output") -> Iterator[tuple[str, torch.Tensor]]:
-    """Name every tensor in a nest of tuples, lists and dictionaries."""
-    if isinstance(value, torch.Tensor):
-        yield name, value.detach().cpu()
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            yield from _tensors(part, f"{name}.{key}")
-    elif isinstance(value, tuple | list):
-        for index, part in enumerate(value):
-            yield from _tensors(part, f"{name}.{index}")

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, weight_norm
 
 from export import fold
+from export.comparison import ProofError
 from export.module import ModuleFoldError
 from export.module_preparation import FoldWarning
 from export.report import FoldRefusedError
@@ -201,6 +202,55 @@ def test_a_quiet_module_gives_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error", FoldWarning)
         fold(randomised(FOLDS["plain"]()), PICTURE)
+
+
+def flattened():
+    return Calls(
+        lambda m, x: m.bn(m.conv(x)).reshape(x.shape[0], -1),
+        conv=nn.Conv2d(4, 4, 3),
+        bn=nn.BatchNorm2d(4),
+    )
+
+
+def test_an_example_of_one_row_does_not_fix_the_batch():
+    """torch.export takes sizes of 1 for constants: five rows would come out as one long row."""
+    module = randomised(flattened())
+    folded, _ = fold(module, PICTURE[:1])
+    other = torch.randn(5, 4, 20, 30)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(other), module(other), rtol=1e-4, atol=1e-4)
+
+
+def test_a_size_that_the_code_insists_on_is_checked_and_not_taken_silently():
+    module = randomised(nn.Sequential(flattened(), nn.Linear(144, 2)))
+    folded, _ = fold(module, PICTURE)
+    with pytest.raises((AssertionError, RuntimeError)):
+        folded(torch.randn(3, 4, 9, 8))
+
+
+def test_a_weight_that_changes_at_run_time_cannot_pass_the_proof():
+    class Growing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bn = nn.BatchNorm2d(4)
+            self.register_buffer("filters", torch.ones(4, 4, 3, 3))
+
+        def forward(self, x):
+            self.filters.mul_(2.0)
+            return self.bn(functional.conv2d(x, self.filters))
+
+    with pytest.raises(ProofError):
+        fold(randomised(Growing()), PICTURE)
+
+
+def test_dropout_that_stays_on_and_dictionaries_do_not_confuse_the_proof():
+    def call(m, x):
+        return {"logits": functional.dropout(m.bn(m.conv(x)), 0.5, training=True)}
+
+    module = randomised(Calls(call, conv=nn.Conv2d(4, 6, 3), bn=nn.BatchNorm2d(6)))
+    folded, report = fold(module, PICTURE)
+    assert report.folded
+    assert folded(PICTURE)["logits"].shape == (3, 6, 6, 6)
 
 
 def test_control_flow_over_data_is_refused_in_one_sentence():
