@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 aten = torch.ops.aten
-UNCHANGED = {aten.dropout, aten.feature_dropout, aten.clone, aten.contiguous, aten.alias}
+DROPOUTS = {aten.dropout, aten.feature_dropout}
+UNCHANGED = {aten.clone, aten.contiguous, aten.alias}
+# Each of their outputs is a mean of inputs, never of padding: shift and scale pass whole.
+AVERAGES = {aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d}
 MAX_POOLS = {aten.max_pool1d, aten.max_pool2d, aten.max_pool3d}
 
 
@@ -106,7 +109,7 @@ def _exported(module: nn.Module, arguments: tuple[Any, ...]) -> fx.GraphModule:
         else None
         for value in arguments
     )
-    return torch.export.export(module, arguments, dynamic_shapes=free).module()  # type: ignore[return-value]  # always one
+    return torch.export.export(module, arguments, dynamic_shapes=free).module()
 
 
 def _twice(value: Any) -> Any:
@@ -178,7 +181,9 @@ class _Fold:
                 raise _Kept(
                     call_name(node), f"{count} channels behind {call_name(node)} scale below 0"
                 )
-            if called not in UNCHANGED | MAX_POOLS:
+            if called in DROPOUTS and node.args[2]:
+                raise _Kept(call_name(node), f"{call_name(node)} is on and drops values at random")
+            if called not in UNCHANGED | AVERAGES | DROPOUTS | MAX_POOLS:
                 break
             node = node.args[0]
         raise _Kept(call_name(node), f"{call_name(node)} cannot take a scale and shift over")

@@ -102,6 +102,9 @@ FOLDS = {
     "max pool": lambda: nn.Sequential(
         nn.Conv2d(4, 6, 3), nn.MaxPool2d(2), nn.BatchNorm2d(6, affine=False)
     ),
+    "average": lambda: nn.Sequential(
+        nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d((3, 2)), nn.BatchNorm2d(6)
+    ),
     "sync": lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.SyncBatchNorm(6)),
     "subclasses": lambda: nn.Sequential(MyConv(4, 6, 3), MyBatchNorm(6)),
     "weight norm": lambda: nn.Sequential(weight_norm(nn.Conv2d(4, 6, 3)), nn.BatchNorm2d(6)),
@@ -155,6 +158,17 @@ def test_a_second_consumer_keeps():
         return m.bn(y) + y
 
     assert "2 consumers" in kept(Calls(call, conv=nn.Conv2d(4, 6, 3), bn=nn.BatchNorm2d(6)))
+
+
+def test_dropout_that_is_on_keeps():
+    """The shift would be dropped as well."""
+
+    def call(m, x):
+        return m.bn(functional.dropout(m.conv(x), 0.5, training=True))
+
+    module = Calls(call, conv=nn.Conv2d(4, 6, 3), bn=nn.BatchNorm2d(6))
+    _, report = fold(randomised(module), PICTURE)
+    assert "drops values" in report.kept[0].reason
 
 
 def test_a_linear_layer_over_sequences_keeps():
