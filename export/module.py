@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 DROPOUTS = {aten.dropout, aten.feature_dropout}
-UNCHANGED = {aten.clone, aten.contiguous, aten.alias}
+UNCHANGED = {
+    aten.clone, aten.contiguous, aten.alias,
+    aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_nearest3d,
+}  # fmt: skip
 # Each of their outputs is a mean of inputs, never of padding: shift and scale pass whole.
 AVERAGES = {aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d}
 MAX_POOLS = {aten.max_pool1d, aten.max_pool2d, aten.max_pool3d}
@@ -171,6 +174,8 @@ class _Fold:
         """Walk back over calls that leave channels whole to a linear call that only this reads."""
         node = self.node.args[0]
         while isinstance(node, fx.Node):
+            if node.op == "placeholder":
+                break
             if len(node.users) > 1:
                 raise _Kept(call_name(node), f"{call_name(node)} has {len(node.users)} consumers")
             called = operator(node)

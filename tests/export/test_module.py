@@ -105,6 +105,9 @@ FOLDS = {
     "average": lambda: nn.Sequential(
         nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d((3, 2)), nn.BatchNorm2d(6)
     ),
+    "nearest": lambda: nn.Sequential(
+        nn.Conv2d(4, 6, 3), nn.Upsample(scale_factor=2), nn.BatchNorm2d(6)
+    ),
     "sync": lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.SyncBatchNorm(6)),
     "subclasses": lambda: nn.Sequential(MyConv(4, 6, 3), MyBatchNorm(6)),
     "weight norm": lambda: nn.Sequential(weight_norm(nn.Conv2d(4, 6, 3)), nn.BatchNorm2d(6)),
@@ -158,6 +161,10 @@ def test_a_second_consumer_keeps():
         return m.bn(y) + y
 
     assert "2 consumers" in kept(Calls(call, conv=nn.Conv2d(4, 6, 3), bn=nn.BatchNorm2d(6)))
+
+
+def test_a_batch_norm_on_the_input_itself_keeps():
+    assert "x cannot take" in kept(Calls(lambda m, x: m.bn(x).relu(), bn=nn.BatchNorm2d(4)))
 
 
 def test_dropout_that_is_on_keeps():
