@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from export.precision.audit import AuditError, audit, check_integer
 from export.precision.cpu import has_dot_products
-from export.precision.int8 import FULL_RANGE, REDUCED_RANGE, quantise
+from export.precision.int8 import quantise
 from export.runtime import optimised_session, run
 from tests.export.classifiers import finished, planes_model, residual_model
 from tests.export.networks import noise
@@ -63,7 +63,7 @@ def test_weights_are_signed_bytes_with_a_scale_for_each_output_channel(quantised
         axis = 0 if values.ndim == 4 else 1
         assert scales.shape == (values.shape[axis],)
         others = tuple(other for other in range(values.ndim) if other != axis)
-        assert (np.abs(values.astype(int)).max(axis=others) == FULL_RANGE).all()
+        assert (np.abs(values.astype(int)).max(axis=others) == 127).all()
 
 
 def test_biases_are_int32_at_the_product_of_the_scales(quantised):
@@ -78,7 +78,7 @@ def test_the_reduced_range_leaves_a_bit_unused():
     largest = [
         int(abs(v.astype(int)).max()) for name, (v, _) in weights.items() if "weight" in name
     ]
-    assert largest == [REDUCED_RANGE] * 3
+    assert largest == [63] * 3
 
 
 def test_activations_are_unsigned_bytes(quantised):
