@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from export.fold import fold_model
+from export.folding import fold_model
 from tests.export.sketch import Sketch
 
 

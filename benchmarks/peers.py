@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def flatfold(source: Path, target: Path) -> None:
     """This project."""
-    from export.fold import fold_model
+    from export.folding import fold_model
 
     folded, _ = fold_model(onnx.load(source))
     onnx.save(folded, target)

@@ -26,7 +26,7 @@ import onnx
 import torch
 from torch import nn
 
-from export.fold import fold_model
+from export.folding import fold_model
 from tests.export.oracle import run_onnxruntime
 from training.data import load_cifar10
 

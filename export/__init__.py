@@ -37,7 +37,7 @@ def fold(model: Any, example: Any = None) -> tuple[Any, FoldReport]:
     import onnx  # noqa: PLC0415 (importing the package costs nothing)
 
     if isinstance(model, onnx.ModelProto):
-        from export.fold import fold_model  # noqa: PLC0415 (as above)
+        from export.folding import fold_model  # noqa: PLC0415 (as above)
 
         return fold_model(model)
     if not hasattr(model, "named_modules"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from export.fold import fold_model
+from export.folding import fold_model
 from export.preprocess import add_back, add_front
 from export.simplify import relu_before_pool, rename, simplify
 from export.trace import trace

@@ -1,6 +1,6 @@
 """From a PyTorch network to a plain ONNX graph, nothing optimised and nothing about this machine.
 
-torch's exporter folds Conv-BN by itself unless told not to; here `export.fold` does the folding,
+torch's exporter folds Conv-BN by itself unless told not to; here `export.folding` does the folding,
 so that it can prove it. What the exporter writes beside the graph (stack traces with paths,
 module hierarchies, versions) is removed: the same network gives the same bytes in any folder.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.errors import UsageError
-from flatfold.contract.pictures import MAX_PIXELS
+from flatfold.contract.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     import argparse

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Load, fold, prove, write, report."""
     # Imported late: `flatfold --help` must not load onnx.
-    from export.fold import fold_in_place  # noqa: PLC0415
+    from export.folding import fold_in_place  # noqa: PLC0415
     from export.loading import open_model, staged, write_model  # noqa: PLC0415
 
     model, folder = open_model(args.model)

@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flatfold.contract.errors import FlatfoldError
+from flatfold.contract.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 50_000_000
 # JPEG's own scaled decoding stops at this multiple of the target, and the filter does the rest.
 DRAFT_FACTOR = 2
 PILLOW_CEILING = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow itself refuses a header

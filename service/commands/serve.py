@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `flatfold serve`: one for each setting."""
-    from service.config import add_flags  # noqa: PLC0415 (its limits come from Pillow's module)
+    from service.config import add_flags  # noqa: PLC0415 (only when asked for)
 
     add_flags(parser)
     parser.add_argument(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from export.fold import fold_model
+from export.folding import fold_model
 from tests.export.oracle import feeds, run_onnxruntime, worst_error
 from tests.export.patterns import batch_norms
 

@@ -6,7 +6,7 @@ import pytest
 
 from export import algebra
 from export.algebra import Affine, DegenerateStatisticsError, absorb_after, absorb_before, rounded
-from export.fold import fold_model
+from export.folding import fold_model
 from tests.export.oracle import feeds, run_onnxruntime, worst_error
 from tests.export.patterns import patterns
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from export.fold import fold_model
+from export.folding import fold_model
 from export.report import FoldRefusedError
 from tests.export.oracle import feeds, run_onnxruntime, run_reference, worst_error
 from tests.export.patterns import Pattern, all_nodes, batch_norms, patterns

@@ -9,7 +9,7 @@ from onnx import version_converter
 from onnx.backend.test.case.node import batch_normalization
 from onnx.backend.test.loader import load_model_tests
 
-from export.fold import fold_model
+from export.folding import fold_model
 from tests.export.checked import check
 from tests.export.oracle import feeds, run_onnxruntime, worst_error
 from tests.export.sketch import Sketch

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from export import loading
-from export.fold import fold_in_place, fold_model
+from export.folding import fold_in_place, fold_model
 from export.loading import ModelFileError, load_model, open_model, save_model, staged, write_model
 from export.tensors import ExternalDataError
 from flatfold.contract.errors import FlatfoldError

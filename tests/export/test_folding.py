@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from export.fold import fold_model
+from export.folding import fold_model
 from export.report import FoldRefusedError
 from tests.export.checked import check
 from tests.export.sketch import Sketch

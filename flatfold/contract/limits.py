@@ -1,0 +1,3 @@
+"""Limits that both a setting and the code behind it name."""
+
+MAX_PIXELS = 50_000_000  # of a picture, by its header
