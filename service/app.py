@@ -59,13 +59,8 @@ def build_state(settings: Settings) -> State:
         def run(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
             return model.run({name: rows})
 
-        def run_narrow(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
-            return model.run_narrow({name: rows})
-
         return Batcher(
-            run_narrow if model.lanes > 1 else run,
-            lanes=model.lanes,
-            run_wide=run,
+            run,
             max_batch=settings.max_batch if model.batchable else 1,
             max_queue=settings.max_queue,
             on_batch=lambda rows, seconds, wait: metrics.batch(model.name, rows, seconds, wait),

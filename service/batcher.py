@@ -1,11 +1,7 @@
 """Greedy batching: an idle runtime takes what is there; what comes while it runs goes next.
 
-There is no polling and no waiting for a batch to fill. The batcher knows rows and functions that
-map a batch of rows to arrays; it knows nothing of HTTP or of models.
-
-Two batches side by side on one core each cost less than one batch on two cores: nothing is split
-and joined in every operator. A request that is alone is faster on all cores. So a batcher may have
-lanes, which share what waits, and a wide run for the request that finds everything idle.
+There is no polling and no waiting for a batch to fill. The batcher knows rows and a function that
+maps a batch of rows to arrays; it knows nothing of HTTP or of models.
 """
 
 from __future__ import annotations
@@ -51,17 +47,15 @@ class Batcher:
     throws. Cancelled and expired requests are dropped before they cost anything.
 
     Args:
-        run: maps rows (n, ...) to arrays of n rows each, by name; called in threads of its own,
-            as many calls at a time as there are lanes.
+        run: maps rows (n, ...) to arrays of n rows each, by name; called in a thread of its own,
+            one call at a time.
         max_batch: most rows in one call; a larger request is refused.
         max_queue: most rows waiting, those that are running not counted.
         on_batch: told of each call: rows, seconds in it, and the longest wait before it in seconds.
-        name: for the threads' name.
-        lanes: batches that run side by side.
-        run_wide: in place of `run` for a request that is alone, and takes all lanes.
+        name: for the thread's name.
     """
 
-    def __init__(  # noqa: PLR0913 - what a batcher is made of, given once by the application
+    def __init__(
         self,
         run: Callable[[NDArray[Any]], Arrays],
         *,
@@ -69,13 +63,8 @@ class Batcher:
         max_queue: int = 256,
         on_batch: Callable[[int, float, float], None] | None = None,
         name: str = "model",
-        lanes: int = 1,
-        run_wide: Callable[[NDArray[Any]], Arrays] | None = None,
     ) -> None:
         self._run = run
-        self._run_wide = run_wide
-        self._lanes = lanes
-        self._free = lanes
         self.max_batch = max_batch
         self.max_queue = max_queue
         self._on_batch = on_batch
@@ -84,7 +73,7 @@ class Batcher:
         self.running = 0  # rows in the runtime
         self._closed = False
         self._idle: asyncio.Future[None] | None = None
-        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix=f"infer-{name}")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"infer-{name}")
 
     async def submit(self, rows: NDArray[Any], *, deadline: float | None = None) -> Arrays:
         """Return the arrays for `rows`, each with len(rows) rows in the same order.
@@ -122,7 +111,7 @@ class Batcher:
             entry.timer = loop.call_later(delay, self._expire, entry)
         self._queue.append(entry)
         self.queued += len(rows)
-        if self._free:
+        if not self.running:
             self._start(loop)
         return entry.answer
 
@@ -135,39 +124,24 @@ class Batcher:
             )
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give every free lane its share of what waits."""
-        while self._free:
-            alone = self._free == self._lanes and len(self._queue) == 1
-            wide = alone and self._run_wide is not None
-            batch = self._take(-(-self.queued // self._free))
-            if not batch:
-                break
-            self._dispatch(loop, batch, wide=wide)
-        if self._free == self._lanes and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-
-    def _dispatch(
-        self, loop: asyncio.AbstractEventLoop, batch: list[_Entry], *, wide: bool
-    ) -> None:
-        """Hand a batch to the runtime."""
-        run = self._run_wide if wide and self._run_wide is not None else self._run
-        lanes = self._lanes if wide else 1
-        self._free -= lanes
-        self.running += sum(len(entry.rows) for entry in batch)
+        """Hand the next batch to the runtime, if anything is waiting."""
+        batch = self._take()
+        if not batch:
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+            return
+        self.running = sum(len(entry.rows) for entry in batch)
         wait = monotonic() - batch[0].arrived
-        call = self._threads.submit(_run_batch, run, [entry.rows for entry in batch])
+        call = self._thread.submit(_run_batch, self._run, [entry.rows for entry in batch])
         call.add_done_callback(
-            lambda done: loop.call_soon_threadsafe(self._finish, loop, batch, lanes, done, wait)
+            lambda done: loop.call_soon_threadsafe(self._finish, loop, batch, done, wait)
         )
 
-    def _take(self, share: int) -> list[_Entry]:
-        """Remove and return the next entries, about `share` rows, max_batch at most.
-
-        The dead are dropped on the way.
-        """
+    def _take(self) -> list[_Entry]:
+        """Remove and return the next entries, max_batch rows at most; the dead are dropped."""
         batch: list[_Entry] = []
         rows = 0
-        while self._queue and rows < share:
+        while self._queue:
             entry = self._queue[0]
             if not entry.answer.done() and rows + len(entry.rows) > self.max_batch:
                 break
@@ -182,14 +156,11 @@ class Batcher:
         self,
         loop: asyncio.AbstractEventLoop,
         batch: list[_Entry],
-        lanes: int,
         done: Future[_Outcome],
         wait: float,
     ) -> None:
         """Start the next batch first, then hand out the results of this one."""
-        rows = sum(len(entry.rows) for entry in batch)
-        self.running -= rows
-        self._free += lanes
+        rows, self.running = self.running, 0
         self._start(loop)
         outcomes, seconds = done.result()
         for entry, outcome in zip(batch, outcomes, strict=True):
@@ -210,7 +181,7 @@ class Batcher:
         if self.running or self._queue:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
-        self._threads.shutdown(wait=False)
+        self._thread.shutdown(wait=False)
 
 
 _Outcome = tuple[list["Arrays | Exception"], float]

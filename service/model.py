@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,6 @@ class Model:
         provider: what runs it: cpu, cuda, tensorrt or openvino.
         batchable: rows of several requests may be stacked and run as one: there is one input with
             only its first axis variable, and rows were seen not to influence each other.
-        lanes: how many runs side by side `run_narrow` is made for; 1 where there is none but `run`.
         executions: counts and times of the runs.
     """
 
@@ -65,9 +63,7 @@ class Model:
         self.output_names = tuple(spec.name for spec in self.outputs)
         self.batchable = False
         self.executions = Executions()
-        self.lanes = 1
         self._session = opened.session
-        self._narrow = opened.session
         # The CPU provider reads NumPy's memory in place; a device wants its copies bound.
         self._device = "cuda" if opened.provider in ("cuda", "tensorrt") else "cpu"
         self._bound = self._device == "cuda"
@@ -100,7 +96,6 @@ class Model:
         if not path.is_file():
             raise ModelError(f"no model at {path}: expected an .onnx file")
         options = runtime or RuntimeOptions()
-        stamp = _stamp(path)
         try:
             opened = open_session(path, options)
         except ProviderError:
@@ -123,8 +118,6 @@ class Model:
         except ProbeError as error:
             raise ModelError(f"{path} loads but does not run: {error}") from error
         model.executions = Executions()  # without the probe's own
-        if model.batchable and model.provider == "cpu" and options.intra_op_threads > 1:
-            model._open_narrow(options, stamp)
         logger.info(
             "model %s version %s runs on %s (onnxruntime %s)",
             model.name,
@@ -133,25 +126,6 @@ class Model:
             onnxruntime.__version__,
         )
         return model
-
-    def _open_narrow(self, options: RuntimeOptions, stamp: tuple[int, ...]) -> None:
-        """Open a second session of one thread, for runs side by side.
-
-        Raises:
-            ModelError: the file changed meanwhile, so that the two could differ.
-        """
-        narrow = open_session(self.path, replace(options, intra_op_threads=1)).session
-        if _stamp(self.path) != stamp:
-            raise ModelError(f"{self.path} changed while it was loaded; load it again")
-        self._narrow = narrow
-        self.lanes = options.intra_op_threads
-
-    def run_narrow(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the graph on one thread, as `run` does otherwise."""
-        started = perf_counter_ns()
-        arrays = self._narrow.run(self.output_names, feeds)
-        self.executions.add(_rows(feeds), perf_counter_ns() - started)
-        return dict(zip(self.output_names, arrays, strict=True))
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
         """Run zeros once for each batch size, so that memory and kernels are in place.
@@ -166,8 +140,6 @@ class Model:
             rows = np.zeros((size, *spec.shape[1:]), spec.dtype)
             try:
                 self.run({spec.name: rows})
-                if self.lanes > 1:
-                    self.run_narrow({spec.name: rows})
             except Exception as error:
                 raise ModelError(f"{self.path} does not run a batch of {size}: {error}") from error
         self.executions = Executions()
@@ -208,12 +180,6 @@ class Model:
             self._session.run_with_iobinding(binding)
         arrays: list[Any] = binding.copy_outputs_to_cpu()
         return arrays
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is replaced or written to."""
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _rows(feeds: Mapping[str, NDArray[Any]]) -> int:

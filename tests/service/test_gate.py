@@ -31,7 +31,7 @@ class Slow:
             assert self.gate.wait(20)
             return run(rows)
 
-        batcher._run = batcher._run_wide = held
+        batcher._run = held
 
 
 def test_unknown_paths_and_wrong_methods_have_the_one_shape(model):
@@ -168,11 +168,11 @@ def test_a_client_that_leaves_is_not_computed(model):
 def test_a_runtime_that_throws_gives_500_and_the_server_goes_on(model):
     with running(model) as server:
         batcher = server.state.repository.get().batcher
-        runs = batcher._run, batcher._run_wide
-        batcher._run = batcher._run_wide = lambda rows: 1 / 0
+        run = batcher._run
+        batcher._run = lambda rows: 1 / 0
         url = f"{server.url}/v1/classify"
         broken = httpx.post(url, content=picture("red"))
-        batcher._run, batcher._run_wide = runs
+        batcher._run = run
         assert (broken.status_code, broken.json()["code"]) == (500, "internal")
         assert httpx.post(url, content=picture("red")).status_code == 200
 
