@@ -96,9 +96,9 @@ PRESETS: dict[str, Recipe] = {
     "best": Recipe(
         preset="best",
         network=NetworkConfig(
-            widths=(64, 256, 384), depths=(3, 3, 3), logit_scale=1 / 9, bn_momentum=0.1
+            widths=(96, 384, 384), depths=(3, 3, 3), logit_scale=1 / 9, bn_momentum=0.1
         ),
-        epochs=45,
+        epochs=56,
         batch_size=1024,
         hardest=0.5,
         filters="sgd",
