@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT = "flatfold.checkpoint"
+# safetensors writes its metadata in the order of a hash map, another one each time. One entry has
+# one order: all of ours lie in it, as JSON with sorted keys, and equal content gives equal bytes.
+METADATA_KEY = "flatfold"
 
 
 class CheckpointError(FlatfoldError):
@@ -83,16 +86,19 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file, whole or not at all."""
+    """Write a safetensors file, whole or not at all, the same bytes for the same content."""
+    packed = {METADATA_KEY: json.dumps(metadata, sort_keys=True)}
     with atomic_path(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata)
+            save_file(tensors, temporary, packed)
         except SafetensorError as error:
             raise FlatfoldError(f"cannot write {path}: {error}") from error
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a safetensors file: its tensors on the CPU, and its metadata.
+
+    Files from before the metadata became one entry are read as well.
 
     Raises:
         CheckpointError: there is no such file, or it is truncated or something else.
@@ -102,6 +108,14 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
-            return tensors, dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+    if METADATA_KEY not in metadata:
+        return tensors, metadata
+    try:
+        return tensors, dict(json.loads(metadata[METADATA_KEY]))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} has metadata that this version does not read: {error}"
+        ) from error

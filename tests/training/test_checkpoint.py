@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -64,4 +66,32 @@ def test_a_foreign_network_description_is_refused(tmp_path, network):
     tensors, metadata = checkpoint.read_tensors(path)
     checkpoint.write_tensors(path, tensors, {**metadata, "network": '{"depth": 7}'})
     with pytest.raises(CheckpointError, match="does not describe"):
+        checkpoint.load(path)
+
+
+def test_equal_content_gives_equal_bytes(tmp_path):
+    """safetensors alone writes its metadata in another order each time: here one of 8! is right."""
+    tensors, metadata = {"weight": torch.zeros(2)}, {letter: letter for letter in "abcdefgh"}
+    turned = dict(reversed(metadata.items()))
+    checkpoint.write_tensors(tmp_path / "first", tensors, metadata)
+    checkpoint.write_tensors(tmp_path / "second", tensors, turned)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    assert checkpoint.read_tensors(tmp_path / "first")[1] == metadata
+
+
+def test_a_checkpoint_of_the_first_layout_still_loads(tmp_path, network):
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, network, CARD)
+    tensors, metadata = checkpoint.read_tensors(path)
+    save_file(tensors, path, metadata)  # one entry each, as it was
+    loaded = checkpoint.load(path)
+    assert loaded.card == CARD
+    assert torch.equal(loaded.network.state_dict()["head.weight"], tensors["head.weight"])
+
+
+@pytest.mark.parametrize("text", ["{", "3", json.dumps(["a"])])
+def test_broken_metadata_is_told(tmp_path, text):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, {checkpoint.METADATA_KEY: text})
+    with pytest.raises(CheckpointError, match="metadata that this version"):
         checkpoint.load(path)
