@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 from export.assemble import assemble, write_card
 from export.loading import save_model
 from export.parity import check_parity
-from export.precision.choose import convert, measure_speed
+from export.precision.choose import convert
+from export.precision.keep import check_names
+from export.precision.measure import measure
+from export.precision.pixels import float_detour
 from flatfold import __version__
-from flatfold.contract.errors import FlatfoldError
+from flatfold.contract.errors import FlatfoldError, UsageError
 from training.checkpoint import load
+from training.data import find_cifar10
 from training.datasets import is_cifar10, load_datasets
 
 if TYPE_CHECKING:
     import onnx
 
+    from export.assemble import Assembled
     from export.comparison import Proof
     from export.report import FoldReport
     from flatfold.contract.card import Card
@@ -36,23 +41,34 @@ class ExportSettings:
         precision: fp32, fp16 or int8.
         data_dir: CIFAR-10's folder. fp32 uses it for the parity check, and does without.
         max_accuracy_drop: largest loss of test accuracy against fp32, in points of 100.
-        measure_speed: measure images per second and write them into the card, which makes the
-            file differ from run to run.
+        measure_speed: measure images per second, and where there are pictures the accuracy, of
+            every precision and write them into the card, which makes the file differ from run to
+            run.
+        keep_float: names of the nodes that int8 leaves in float.
     """
 
     precision: str = "fp32"
     data_dir: Path | None = None
     max_accuracy_drop: float = 0.3
     measure_speed: bool = False
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export did: the card in the file, the fold's report and the proof against PyTorch."""
+    """What an export did.
+
+    Attributes:
+        card: as it is in the file.
+        report: the fold's verdicts.
+        proof: the comparison with PyTorch.
+        notes: what the user may want to know besides, in sentences.
+    """
 
     card: Card
     report: FoldReport
     proof: Proof
+    notes: tuple[str, ...] = ()
 
 
 def export_checkpoint(
@@ -64,8 +80,11 @@ def export_checkpoint(
         FlatfoldError: unreadable checkpoint, a network that cannot be exported, a failed proof,
             or a path that cannot be written.
     """
+    if settings.keep_float and settings.precision != "int8":
+        raise UsageError(f"--keep-float is for --precision int8, not {settings.precision}")
     loaded = load(checkpoint)
     assembled = assemble(loaded.network, loaded.card)
+    check_names(assembled.model, settings.keep_float)
     pictures = None
     if settings.data_dir is not None:
         pictures = _datasets(loaded.card, settings.data_dir)[1].images[:PROOF_PICTURES]
@@ -73,19 +92,45 @@ def export_checkpoint(
     card = replace(
         loaded.card,
         precision=settings.precision,
-        provenance=loaded.card.provenance | _provenance(Path(checkpoint)),
+        provenance=loaded.card.provenance | _provenance(Path(checkpoint), settings.keep_float),
         proof=proof_entry(proof, assembled.report),
     )
-    model = assembled.model
-    if settings.precision != "fp32":
-        train, test = _datasets(card, settings.data_dir)
-        chosen = convert(model, settings.precision, train, test, settings.max_accuracy_drop)
-        model = chosen.model
-        card = replace(card, accuracy=card.accuracy | chosen.accuracy)
-    if settings.measure_speed:
-        card = replace(card, speed=measure_speed(model, assembled.unfolded))
+    model, card, notes = _in_precision(assembled, card, settings)
     write(model, card, output)
-    return Exported(card, assembled.report, proof)
+    return Exported(card, assembled.report, proof, notes)
+
+
+def _in_precision(
+    assembled: Assembled, card: Card, settings: ExportSettings
+) -> tuple[onnx.ModelProto, Card, tuple[str, ...]]:
+    """Return the model as it is written, the card with what was measured, and notes."""
+    precision = settings.precision
+    models: dict[str, onnx.ModelProto] = {"fp32": assembled.model}
+    accuracy: dict[str, float] = {}
+    notes: tuple[str, ...] = ()
+    pictures: tuple[Pictures, Pictures] | None
+    if precision == "fp32" and not settings.measure_speed:
+        return assembled.model, card, notes
+    if precision != "fp32" or settings.data_dir is not None:
+        pictures = _datasets(card, settings.data_dir)
+    else:
+        pictures = _cifar10_at_hand(card)
+    if precision != "fp32" and pictures is not None:
+        chosen = convert(
+            assembled.model, precision, pictures, settings.max_accuracy_drop, settings.keep_float
+        )
+        models[precision], accuracy = chosen.model, chosen.accuracy
+        detour = float_detour(chosen.model)
+        notes = (detour,) if detour else ()
+    if settings.measure_speed:
+        measured = measure(models, assembled.unfolded, pictures, accuracy)
+        accuracy, notes = measured.accuracy, notes + measured.notes
+        card = replace(card, speed=measured.speed)
+    if pictures is not None:
+        figures = {f"test_top1_{name}": value for name, value in accuracy.items()}
+        own = {"test_top1": accuracy[precision], "test_images": len(pictures[1])}
+        card = replace(card, accuracy=card.accuracy | figures | own)
+    return models[precision], card, notes
 
 
 def _datasets(card: Card, data_dir: Path | None) -> tuple[Pictures, Pictures]:
@@ -102,6 +147,16 @@ def _datasets(card: Card, data_dir: Path | None) -> tuple[Pictures, Pictures]:
             f"{', '.join(card.labels)}: give its own pictures with --data-dir"
         )
     return train, test
+
+
+def _cifar10_at_hand(card: Card) -> tuple[Pictures, Pictures] | None:
+    """Return pictures that nobody named, if they are there and fit: figures need no download."""
+    if find_cifar10() is None:
+        return None
+    try:
+        return _datasets(card, None)
+    except FlatfoldError:
+        return None
 
 
 def write(model: onnx.ModelProto, card: Card, output: str | Path) -> None:
@@ -126,6 +181,7 @@ def proof_entry(proof: Proof, report: FoldReport) -> dict[str, Any]:
     }
 
 
-def _provenance(checkpoint: Path) -> dict[str, str]:
+def _provenance(checkpoint: Path, keep_float: tuple[str, ...]) -> dict[str, Any]:
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    return {"checkpoint_sha256": digest, "exporter": f"flatfold {__version__}"}
+    entry = {"checkpoint_sha256": digest, "exporter": f"flatfold {__version__}"}
+    return entry | ({"kept_in_float": sorted(keep_float)} if keep_float else {})

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     import argparse
 
 EPILOG = (
-    "The same checkpoint gives the same bytes in any folder on any machine (fp32 and fp16), unless "
-    "--measure-speed writes what was measured into the card."
+    "The same checkpoint gives the same bytes in any folder on any machine. fp16 and int8 write "
+    "their measured accuracy into the card; int8 depends on its calibration pictures, too, and on "
+    "whether the processor has byte dot products (VNNI). --measure-speed writes what this machine "
+    "did."
 )
 
 
@@ -39,9 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fp16, int8: most test accuracy that may be lost against fp32 (default 0.3 points)",
     )
     parser.add_argument(
+        "--keep-float",
+        nargs="+",
+        default=[],
+        metavar="LAYER",
+        help="int8: leave these layers in float; names as `flatfold inspect` shows them",
+    )
+    parser.add_argument(
         "--measure-speed",
         action="store_true",
-        help="measure images per second on one thread and write them into the card",
+        help="write into the card, for fp32 unfolded, fp32, fp16 and int8, images per second on "
+        "one thread and, where there are pictures, the test accuracy",
     )
 
 
@@ -60,9 +70,12 @@ def run(args: argparse.Namespace) -> int:
             data_dir=args.data_dir,
             max_accuracy_drop=args.max_accuracy_drop,
             measure_speed=args.measure_speed,
+            keep_float=tuple(args.keep_float),
         ),
     )
     folded, kept = len(exported.report.folded), len(exported.report.kept)
     print(f"{args.output}: {exported.card.precision}, {folded} batch norms folded, {kept} kept")
     print(f"proof against PyTorch: {exported.proof.summary()}")
+    for note in exported.notes:
+        print(f"note: {note}")
     return 0

@@ -49,6 +49,8 @@ def calibrate(
         names: float activations of the model.
         images: uint8 (n, height, width, 3), training pictures.
     """
+    if not names:
+        return {}
     session = _observing_session(model, names)
     low = dict.fromkeys(names, 0.0)  # zero is always in range: it is what padding adds
     high = dict.fromkeys(names, 0.0)

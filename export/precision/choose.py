@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import onnxruntime
+from typing import TYPE_CHECKING
 
 from export.precision.audit import check_integer
-from export.precision.cpu import cpu_name, has_dot_products
+from export.precision.cpu import has_dot_products
 from export.precision.fp16 import halve
 from export.precision.int8 import quantise
 from export.runtime import optimised_session, run
@@ -18,14 +14,14 @@ from flatfold.contract.card import INPUT_NAME
 from flatfold.contract.errors import FlatfoldError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import onnx
-    from numpy.typing import NDArray
 
     from training.data import Pictures
 
 CALIBRATION_PICTURES = 1000
 BATCH = 100
-SPEED_ROUNDS, SPEED_RUNS = 5, 20
 
 
 class AccuracyError(FlatfoldError):
@@ -34,35 +30,40 @@ class AccuracyError(FlatfoldError):
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model in its precision, and the accuracies that were measured, in shares of one."""
+    """A model in its precision, and the accuracies that were measured.
+
+    Attributes:
+        model: as it will be written.
+        accuracy: share of the test pictures that "fp32" and the precision itself get right.
+    """
 
     model: onnx.ModelProto
-    accuracy: dict[str, Any]
+    accuracy: dict[str, float]
 
 
 def convert(
-    model: onnx.ModelProto, precision: str, train: Pictures, test: Pictures, max_drop: float
+    model: onnx.ModelProto,
+    precision: str,
+    pictures: tuple[Pictures, Pictures],
+    max_drop: float,
+    keep_float: Collection[str] = (),
 ) -> Chosen:
-    """Return `model` in `precision`, "fp16" or "int8".
+    """Return `model` in `precision`, "fp16" or "int8", if it is accurate enough.
 
     Args:
         model: folded, fp32, uint8 pixels in.
         precision: what to make of it.
-        train: int8 is calibrated on some of these.
-        test: both precisions are measured on all of these.
+        pictures: training pictures, which int8 is calibrated on some of, and test pictures, which
+            both precisions are measured on all of.
         max_drop: most accuracy that may be lost, in points of 100.
+        keep_float: names of the nodes that int8 leaves in float.
 
     Raises:
         AccuracyError: more was lost.
         AuditError: part of an int8 model would run in float.
     """
-    if precision == "fp16":
-        cheap = halve(model)
-    else:
-        step = max(1, len(train) // CALIBRATION_PICTURES)
-        pictures = train.images[::step][:CALIBRATION_PICTURES]
-        cheap = quantise(model, pictures, reduced_range=not has_dot_products())
-        check_integer(cheap)
+    train, test = pictures
+    cheap = halve(model) if precision == "fp16" else make_int8(model, train, keep_float)
     before, after = accuracy(model, test), accuracy(cheap, test)
     drop = 100 * (before - after)
     if drop > max_drop:
@@ -71,7 +72,22 @@ def convert(
             f"to {100 * after:.2f} %); at most {max_drop:g} are allowed (--max-accuracy-drop); "
             "nothing was written"
         )
-    return Chosen(cheap, {"test_top1": after, "test_top1_fp32": before, "test_images": len(test)})
+    return Chosen(cheap, {"fp32": before, precision: after})
+
+
+def make_int8(
+    model: onnx.ModelProto, train: Pictures, keep_float: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Return `model` in int8, whatever its accuracy; arguments as in `convert`.
+
+    Raises:
+        AuditError: part of it would run in float.
+    """
+    step = max(1, len(train) // CALIBRATION_PICTURES)
+    pictures = train.images[::step][:CALIBRATION_PICTURES]
+    cheap = quantise(model, pictures, reduced_range=not has_dot_products(), keep_float=keep_float)
+    check_integer(cheap, keep_float)
+    return cheap
 
 
 def accuracy(model: onnx.ModelProto, pictures: Pictures) -> float:
@@ -82,31 +98,3 @@ def accuracy(model: onnx.ModelProto, pictures: Pictures) -> float:
         logits = run(session, {INPUT_NAME: pictures.images[start : start + BATCH]})[0]
         right += int((logits.argmax(1) == pictures.labels[start : start + BATCH]).sum())
     return right / len(pictures)
-
-
-def measure_speed(model: onnx.ModelProto, baseline: onnx.ModelProto) -> dict[str, Any]:
-    """Return images per second of `model` and `baseline`, in turn, on one thread, one by one.
-
-    Both are medians over the rounds; the hardware and the version stand beside them.
-    """
-    session, other = optimised_session(model), optimised_session(baseline)
-    shape = [size if isinstance(size, int) else 1 for size in session.get_inputs()[0].shape]
-    feeds: dict[str, NDArray[Any]] = {
-        INPUT_NAME: np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    }
-    rates: dict[str, list[float]] = {"here": [], "unfolded": []}
-    for _ in range(SPEED_ROUNDS):
-        for name, each in (("here", session), ("unfolded", other)):
-            started = perf_counter()
-            for _ in range(SPEED_RUNS):
-                run(each, feeds)
-            rates[name].append(SPEED_RUNS / (perf_counter() - started))
-    return {
-        "images_per_second": round(float(np.median(rates["here"])), 1),
-        "unfolded_fp32_images_per_second": round(float(np.median(rates["unfolded"])), 1),
-        "threads": 1,
-        "batch": 1,
-        "rounds": SPEED_ROUNDS,
-        "cpu": cpu_name(),
-        "onnxruntime": onnxruntime.__version__,
-    }

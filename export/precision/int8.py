@@ -8,8 +8,8 @@ turns every convolution, addition, pool and matrix product into its integer kern
   one; a ReLU before an unsigned byte with zero point 0 is what the saturation does, and goes;
 - a node that moves or selects values (MaxPool, Flatten, ...) keeps the storage of its input;
 - the pixels are bytes already: DequantizeLinear with scale 1 takes the place of their Cast, and
-  they enter the first convolution as they are;
-- the logits stay float32.
+  they enter the first convolution as they are (`pixels.py`);
+- the logits stay float32, and so do the layers that the user names (`keep.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from onnx import TensorProto, helper
 
 from export.parameters import Constants, attribute, consumers, producer, remove_dead
 from export.precision.calibration import Activation, calibrate
+from export.precision.keep import check_names, shield
+from export.precision.pixels import absorb_shift
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,8 +51,12 @@ def quantise(
         model: float32, folded, uint8 pixels in.
         images: uint8 (n, height, width, 3), training pictures to calibrate on.
         reduced_range: weights of 7 bits, for processors without VNNI.
-        keep_float: names of nodes to leave in float32.
+        keep_float: names of Conv, Gemm, MatMul and Add nodes to leave in float32.
+
+    Raises:
+        UsageError: `keep_float` names something else; lists what it may name.
     """
+    check_names(model, keep_float)
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
     _Quantiser(quantised.graph, REDUCED_RANGE if reduced_range else FULL_RANGE, keep_float).apply(
@@ -71,18 +77,24 @@ class _Quantiser:
         self.constants = Constants(graph)
         self.weight_max = weight_max
         self.nodes = [node for node in graph.node if node.name not in keep_float]
+        self.kept = [node for node in graph.node if node.name in keep_float]
         self.pixels = self._take_pixels()
 
     def apply(self, model: onnx.ModelProto, images: NDArray[np.uint8]) -> None:
         """Quantise; `model` is the untouched original that is calibrated."""
         stored = self._stored_values()
+        # In the order of the graph: that of a set of texts differs from process to process.
+        ordered = [name for node in self.graph.node for name in node.output if name in stored]
         sources = sorted({self._source(name, stored) for name in stored} - self.pixels)
         storage = calibrate(model, sources, images)
         storage |= dict.fromkeys(self.pixels, PIXELS)
-        activations = {name: storage[self._source(name, stored)] for name in stored}
+        activations = {name: storage[self._source(name, stored)] for name in ordered}
         for node in self.nodes:
             if self._is_weighted(node) and node.input[0] in activations:
                 self._quantise_weights(node, activations[node.input[0]])
+        for node in self.kept:
+            if self._after_relu(node.output[0]) in activations:
+                shield(self.graph, node)
         for name, activation in activations.items():
             if name not in self.pixels:
                 self._insert_pair(name, activation)
@@ -93,6 +105,7 @@ class _Quantiser:
         taken = set()
         for node in self.nodes:
             if node.op_type == "Cast" and self._is_bytes(node.input[0]):
+                absorb_shift(self.graph, self.constants, node, self.kept)
                 scale = self.constants.add("images.scale", np.array(PIXELS.scale, np.float32))
                 zero = self.constants.add("images.zero", np.array(PIXELS.zero_point, np.uint8))
                 pixels = helper.make_node(
@@ -194,13 +207,18 @@ class _Quantiser:
         node.input[index] = name
 
     def _insert_pair(self, name: str, activation: Activation) -> None:
-        """Store the value `name` in bytes: quantise it, and let all its readers dequantise it."""
+        """Store the value `name` in bytes: quantise it, and let all its readers dequantise it.
+
+        A reader that is kept in float reads the value as it is where a kept node makes it.
+        """
         before = producer(self.graph, name)
         if before is not None and before.op_type == "Relu" and activation.zero_point == 0:
             source = before.input[0]  # the saturation at byte 0 is the ReLU
         else:
             source = name
         readers = consumers(self.graph, name)
+        if self._is_made_in_float(name):
+            readers = [node for node in readers if node not in self.kept]
         parameters = [
             self.constants.add(f"{name}.scale", np.array(activation.scale, np.float32)),
             self.constants.add(f"{name}.zero", np.array(activation.zero_point, np.uint8)),
@@ -214,6 +232,13 @@ class _Quantiser:
         )
         for node in readers:
             node.input[:] = [back if value == name else value for value in node.input]
+
+    def _is_made_in_float(self, name: str) -> bool:
+        """Whether a kept node makes `name`, alone or with what stands right behind it."""
+        before = producer(self.graph, name)
+        while before is not None and before.op_type in {"Relu", "LeakyRelu"}:
+            before = producer(self.graph, before.input[0])
+        return before in self.kept
 
     def _sort(self) -> None:
         """Put the nodes in an order in which each reads what is there already."""

@@ -39,10 +39,12 @@ class Card:
         temperature: divisor of the logits, already inside the graph.
         mean: per-channel RGB mean on the 0..1 scale, already inside the graph.
         std: per-channel RGB deviation on the 0..1 scale, already inside the graph.
-        accuracy: measured figures, e.g. {"test_top1": 0.94, "test_images": 10000}.
+        accuracy: measured figures, e.g. {"test_top1": 0.94, "test_images": 10000}; an export that
+            measured other precisions as well adds theirs, e.g. "test_top1_int8".
         provenance: how it came to be: command, seed, epochs, versions, checkpoint hash.
         proof: the parity check made before the file was written.
-        speed: measured images per second, with the hardware that gave them.
+        speed: measured images per second of each precision, e.g. "int8_images_per_second", and of
+            the unfolded model, with the hardware that gave them.
     """
 
     name: str

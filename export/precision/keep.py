@@ -1,0 +1,62 @@
+"""Layers of an int8 model that stay in float because the user says so.
+
+onnxruntime quantises by itself a float convolution or addition that stands between a
+DequantizeLinear and a QuantizeLinear (its WeightBiasQuantization pass and its selectors). A
+LeakyRelu of slope 1, which changes nothing and is fused into the convolution, keeps the two apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx import helper
+
+from export.parameters import consumers
+from flatfold.contract.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import onnx
+
+KEEPABLE = {"Conv", "Gemm", "MatMul", "Add"}  # what the audit would otherwise want in integers
+LAYOUT_SUFFIX = "_nchwc"  # onnxruntime's mark on the values of its blocked float convolutions
+
+
+def check_names(model: onnx.ModelProto, names: Collection[str]) -> None:
+    """Make sure that every name is a layer that can stay in float.
+
+    Raises:
+        UsageError: one is not; lists those that are, as `flatfold inspect` shows them.
+    """
+    candidates = [node.name for node in model.graph.node if node.op_type in KEEPABLE]
+    unknown = [name for name in names if name not in candidates]
+    if unknown:
+        raise UsageError(
+            f"--keep-float: no layer {', '.join(unknown)} that int8 would change; "
+            f"the model has {', '.join(candidates) or 'none'} (see `flatfold inspect`)"
+        )
+
+
+def shield(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+    """Put a LeakyRelu of slope 1 between a kept node and all that reads it."""
+    value = node.output[0]
+    node.output[0] = f"{value}.kept"
+    graph.node.append(
+        helper.make_node("LeakyRelu", [node.output[0]], [value], node.output[0], alpha=1.0)
+    )
+
+
+def runtime_names(model: onnx.ModelProto, name: str) -> set[str]:
+    """Return the names that node `name` can have in the graph that onnxruntime runs.
+
+    There it may have its own name, or none and the output of the activation fused into it.
+    """
+    node = next(node for node in model.graph.node if node.name == name)
+    found, value = {name, node.output[0]}, node.output[0]
+    while (readers := consumers(model.graph, value)) and len(readers) == 1:
+        if readers[0].op_type not in {"Relu", "LeakyRelu"}:
+            break
+        value = readers[0].output[0]
+        found.add(value)
+    return found | {f"{entry}{LAYOUT_SUFFIX}" for entry in found}
