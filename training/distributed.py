@@ -145,8 +145,8 @@ class SyncedBatchNorm(BatchNorm):
 def synchronise_norms(network: FlatNet) -> None:
     """Replace every batch norm of a fresh network by one over all processes."""
     for module in list(network.modules()):
-        if isinstance(module, nn.ModuleList):
-            for index, norm in enumerate(module):
-                if isinstance(norm, BatchNorm):
-                    synced = SyncedBatchNorm(norm.num_features, network.config.bn_momentum)
-                    module[index] = synced
+        for name, norm in list(module.named_children()):
+            if isinstance(norm, BatchNorm):
+                synced = SyncedBatchNorm(norm.num_features, network.config.bn_momentum)
+                synced.weight.requires_grad = norm.weight.requires_grad
+                module.register_module(name, synced)

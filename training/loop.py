@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from training.distributed import synchronise_norms
 from training.lookahead import EVERY, Lookahead
 from training.network import FlatNet, initialise, place, whiten
 from training.optimisers import build_optimisers, set_learning_rates, set_whitening_bias
-from training.selection import Proxy
+from training.recipe import Recipe
+from training.selection import Proxy, learnt_from, proxy_shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from training.precision import Compute
-    from training.recipe import Recipe
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's training pictures
 WHITENING_PICTURES = 5000
@@ -78,6 +79,7 @@ class Trainer:
                 f"{len(train)} training pictures do not fill one batch of {recipe.batch_size}; "
                 "give more pictures or a smaller --batch-size"
             )
+        _check_batch(recipe, compute.ranks.size)
         device = compute.device
         self.recipe, self.seed, self.compute, self.ranks = recipe, seed, compute, compute.ranks
         self.train_set = Split(train.images.to(device), train.labels.to(device))
@@ -90,11 +92,14 @@ class Trainer:
         self.network = FlatNet(recipe.network)
         if self.ranks.sync_norms:
             synchronise_norms(self.network)
-        initialise(self.network, generator)
+        initialise(self.network, generator, dirac=recipe.dirac)
         place(self.network, device)
-        whiten(self.network, sample)
+        if recipe.whitening:
+            whiten(self.network, sample)
         self.optimisers = build_optimisers(self.network, recipe)
-        self.lookahead = Lookahead(self.network) if recipe.lookahead else None
+        # A run too short for one pull would end with the slow weights that it started from.
+        pulls = recipe.epochs * self.steps_per_epoch // EVERY
+        self.lookahead = Lookahead(self.network) if recipe.lookahead and pulls else None
         self.proxy = Proxy(recipe, sample, generator) if recipe.hardest < 1 else None
         # Alternating flip (airbench): each picture starts mirrored or not, and turns every epoch.
         self.flipped = (torch.rand(len(train), generator=generator) < 0.5).to(device)
@@ -134,12 +139,16 @@ class Trainer:
     def resume(self, state_path: Path) -> None:
         """Go on from a state saved by a run of the same recipe and seed.
 
+        A recipe saved before it had some field counts as one with that field's default.
+
         Raises:
             CheckpointError: the file is not a state, or one of another network.
             TrainingError: it belongs to another recipe or seed.
         """
         saved = state.read_progress(state_path)
         mine = self.progress()
+        with contextlib.suppress(KeyError, TypeError):  # no recipe of today: told as another one
+            saved["recipe"] = state.plain(Recipe.from_dict(saved["recipe"]).to_dict())
         for key in ("recipe", "seed", "pictures"):
             if saved[key] != mine[key]:
                 raise TrainingError(
@@ -175,7 +184,7 @@ class Trainer:
         order = torch.randperm(len(self.train_set), generator=generator).to(self.compute.device)
         self.network.train()
         set_whitening_bias(self.network, self.recipe, epoch)
-        model = self.ranks.wrap(self.network)
+        model = self.compute.prepare(self.ranks.wrap(self.network))
         losses, rights, seen = 0.0, 0, 0
         for index in range(self.steps_per_epoch):
             step = epoch * self.steps_per_epoch + index
@@ -194,7 +203,10 @@ class Trainer:
     def _batch(
         self, picked: Tensor, epoch: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        flipped = self.flipped[picked] ^ bool(epoch % 2)
+        if self.recipe.flip == "random":
+            flipped = (torch.rand(len(picked), generator=generator) < 0.5).to(picked.device)
+        else:
+            flipped = self.flipped[picked] ^ bool(epoch % 2)
         images = augment(
             self.train_set.images[picked], flipped, generator, translate=self.recipe.translate
         )
@@ -238,6 +250,19 @@ class Trainer:
                     for part in torch.split(images, batch_size)
                 ]
             )
+
+
+def _check_batch(recipe: Recipe, processes: int) -> None:
+    """Raise a TrainingError where a batch norm would have a single value for a channel."""
+    share = learnt_from(recipe, recipe.batch_size) // processes
+    values = share * recipe.network.last_side**2
+    if recipe.hardest < 1:
+        values = min(values, recipe.batch_size * proxy_shape(recipe).last_side ** 2)
+    if values < 2:
+        raise TrainingError(
+            f"a batch of {recipe.batch_size} leaves the last batch norm fewer than two values a "
+            "channel: give more pictures, a larger --batch-size or a larger --image-size"
+        )
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:

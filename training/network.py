@@ -2,7 +2,8 @@
 
 Nothing in it survives export but convolutions with ReLU, max pools, additions and one matrix
 product: every batch norm scales by 1/sigma > 0 (its gamma is fixed at one), so that even the one
-behind a max pool folds into the convolution before the pool.
+behind a max pool folds into the convolution before the pool. Branches, where the network has them
+while it learns, are one 3x3 convolution after export.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class NetworkConfig:
         image_size: height and width in pixels.
         logit_scale: factor of the logits while training; 1 in a finished checkpoint.
         bn_momentum: share of the newest batch in the running statistics.
+        branches: learn each 3x3 convolution beside a 1x1 one and, where the channels allow, the
+            identity; the exporter merges the three into one.
     """
 
     widths: tuple[int, ...] = (64, 256, 256)
@@ -44,12 +47,28 @@ class NetworkConfig:
     image_size: int = 32
     logit_scale: float = 1.0
     bn_momentum: float = 0.4
+    branches: bool = False
 
     @property
     def name(self) -> str:
-        """The architecture's name, e.g. flatnet-64x2-256x3-384x3."""
+        """The architecture's name as it is served, branches merged: flatnet-64x2-256x3-384x3."""
         blocks = (f"{width}x{depth}" for width, depth in zip(self.widths, self.depths, strict=True))
         return "flatnet-" + "-".join(blocks)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds that the exported network spends on one picture.
+
+        Biases, ReLU and pooling are not counted.
+        """
+        side = self.image_size - WHITEN_KERNEL + 1
+        total = side**2 * self.whiten_width * 3 * WHITEN_KERNEL**2
+        before = self.whiten_width
+        for width, depth in zip(self.widths, self.depths, strict=True):
+            total += side**2 * 9 * before * width
+            side, before = side // 2, width
+            total += side**2 * 9 * width**2 * (depth - 1)
+        return total + before * self.classes
 
     @property
     def last_side(self) -> int:
@@ -88,28 +107,65 @@ class BatchNorm(nn.BatchNorm2d):
         self.weight.requires_grad = False
 
 
+class Branches(nn.Module):
+    """What is added to a normalised 3x3 convolution: a 1x1 one and the identity, normalised too.
+
+    After RepVGG (Ding et al. 2021, https://arxiv.org/abs/2101.03697). The gammas here are learnt:
+    they weigh the branches against the 3x3 convolution, whose own stays at one.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, momentum: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+        self.norm = BatchNorm(channels_out, momentum)
+        same = channels_in == channels_out
+        self.identity = BatchNorm(channels_out, momentum) if same else None
+        for norm in self.norms():
+            norm.weight.requires_grad = True
+
+    def norms(self) -> list[BatchNorm]:
+        """Return the batch norms of the branches."""
+        return [self.norm] if self.identity is None else [self.norm, self.identity]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the branches' sum: (batch, in, h, w) to (batch, out, h, w)."""
+        y: Tensor = self.norm(self.conv(x))
+        return y if self.identity is None else y + self.identity(x)
+
+
 class Block(nn.Module):
     """conv, max pool, BN, ReLU; conv, BN, ReLU; at depth 3 a third conv with a skip around two.
 
+    With branches, the pool comes behind their sum: only there is it one convolution's output.
     Maps (batch, in, h, w) to (batch, out, h // 2, w // 2).
     """
 
-    def __init__(self, channels_in: int, channels_out: int, depth: int, momentum: float) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, depth: int, momentum: float, *, branches: bool
+    ) -> None:
         super().__init__()
-        widths = [channels_in] + [channels_out] * depth
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairwise(widths)
-        )
+        pairs = list(pairwise([channels_in] + [channels_out] * depth))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairs)
         self.norms = nn.ModuleList(BatchNorm(channels_out, momentum) for _ in range(depth))
+        self.branches = nn.ModuleList(Branches(a, b, momentum) for a, b in pairs if branches)
         self.pool = nn.MaxPool2d(2)
+
+    def _layer(self, index: int, x: Tensor) -> Tensor:
+        """Return what one layer computes before its ReLU; the first one halves the sides."""
+        y: Tensor = self.convs[index](x)
+        if not self.branches:
+            return cast("Tensor", self.norms[index](self.pool(y) if index == 0 else y))
+        y = self.norms[index](y) + self.branches[index](x)
+        return cast("Tensor", self.pool(y)) if index == 0 else y
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output; see the class for the shapes."""
-        skip = x = torch.relu(self.norms[0](self.pool(self.convs[0](x))))
-        for conv, norm in zip(self.convs[1:-1], self.norms[1:-1], strict=True):
-            x = torch.relu(norm(conv(x)))
-        x = self.norms[-1](self.convs[-1](x))
-        return torch.relu(x if len(self.convs) == 2 else x + skip)
+        skip = x = torch.relu(self._layer(0, x))
+        last = len(self.convs) - 1
+        for index in range(1, last):
+            x = torch.relu(self._layer(index, x))
+        x = self._layer(last, x)
+        return torch.relu(x if last == 1 else x + skip)
 
 
 class FlatNet(nn.Module):
@@ -123,7 +179,7 @@ class FlatNet(nn.Module):
         self.whiten.weight.requires_grad = False
         widths = (config.whiten_width, *config.widths)
         self.blocks = nn.ModuleList(
-            Block(a, b, depth, config.bn_momentum)
+            Block(a, b, depth, config.bn_momentum, branches=config.branches)
             for (a, b), depth in zip(pairwise(widths), config.depths, strict=True)
         )
         self.pool = nn.MaxPool2d(config.last_side)
@@ -141,14 +197,26 @@ class FlatNet(nn.Module):
         return cast("nn.Parameter", self.head.weight)
 
     def filters(self) -> list[nn.Parameter]:
-        """Return the weights of the blocks' convolutions, each (out, in, 3, 3)."""
-        blocks = cast("Iterable[Block]", self.blocks)
-        return [cast("nn.Parameter", conv.weight) for block in blocks for conv in block.convs]
+        """Return the weights of the blocks' convolutions, each (out, in, k, k), k 3 or 1."""
+        convs = [conv for block in self._blocks() for conv in block.convs]
+        convs += [branch.conv for branch in self._branches()]
+        return [cast("nn.Parameter", conv.weight) for conv in convs]
 
     def norm_biases(self) -> list[nn.Parameter]:
         """Return the batch norms' shifts, each (channels,)."""
-        blocks = cast("Iterable[Block]", self.blocks)
-        return [cast("nn.Parameter", norm.bias) for block in blocks for norm in block.norms]
+        norms = [norm for block in self._blocks() for norm in block.norms]
+        norms += [norm for branch in self._branches() for norm in branch.norms()]
+        return [cast("nn.Parameter", norm.bias) for norm in norms]
+
+    def norm_scales(self) -> list[nn.Parameter]:
+        """Return the gammas that are learnt, those of the branches, each (channels,)."""
+        return [norm.weight for branch in self._branches() for norm in branch.norms()]
+
+    def _blocks(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)
+
+    def _branches(self) -> Iterable[Branches]:
+        return (cast("Branches", branch) for block in self._blocks() for branch in block.branches)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (batch, classes) in the dtype of the computation."""
@@ -167,11 +235,12 @@ def place(network: nn.Module, device: torch.device) -> None:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
-def initialise(network: FlatNet, generator: torch.Generator) -> None:
+def initialise(network: FlatNet, generator: torch.Generator, *, dirac: bool = True) -> None:
     """Set the weights: identity (dirac) filters first, the rest as PyTorch draws them.
 
     Dirac initialisation is from airbench (Jordan 2024, arXiv:2404.00498): each layer first passes
-    its input on. The random rest is drawn from `generator`, on the CPU, so that a seed repeats.
+    its input on. 1x1 filters go without, their layer's 3x3 ones have it. The random rest is drawn
+    from `generator`, on the CPU, so that a seed repeats.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -180,7 +249,7 @@ def initialise(network: FlatNet, generator: torch.Generator) -> None:
                 module.weight.uniform_(-1, 1, generator=generator).mul_(fan_in**-0.5)
                 if module.bias is not None:
                     module.bias.zero_()
-        if isinstance(module, nn.Conv2d) and module is not network.whiten:
+        if dirac and isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
             nn.init.dirac_(module.weight.data[: module.in_channels])
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
 
 
+# How much faster airbench's biases learn than everything else; learnt gammas are of the rest.
+BIAS_FACTOR = 64
+
+
 def build_optimisers(network: FlatNet, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Return the optimisers of `network`; the first group of the first is the whitening bias."""
 
@@ -20,11 +24,15 @@ def build_optimisers(network: FlatNet, recipe: Recipe) -> list[torch.optim.Optim
         # Torch multiplies the decay by the learning rate; dividing here decouples the two.
         return {"params": params, "lr": lr, "weight_decay": recipe.weight_decay / lr}
 
+    scales = network.norm_scales()
     groups = [
         group([network.whiten_bias], recipe.bias_lr),
         group(network.norm_biases(), recipe.bias_lr),
         group([network.head_weight], recipe.head_lr),
     ]
+    if scales:
+        # No decay: over a run it would fade every branch away, useful or not.
+        groups.append({"params": scales, "lr": recipe.bias_lr / BIAS_FACTOR, "weight_decay": 0.0})
     if recipe.filters == "sgd":
         groups.append(group(network.filters(), recipe.filter_lr))
     optimisers: list[torch.optim.Optimizer] = [

@@ -39,6 +39,9 @@ class Recipe:
         translate: largest random shift in pixels.
         cutout: side of the square that is blanked, in pixels; 0 for none.
         lookahead: average the weights with a slow copy every five steps.
+        flip: "alternating", each picture mirrored in every other epoch, or "random".
+        dirac: start the 3x3 filters with the identity.
+        whitening: the first convolution whitens; else its filters are random. Neither learns.
         holdout: training pictures kept aside for the temperature and the learning curve.
     """
 
@@ -60,6 +63,9 @@ class Recipe:
     translate: int = 2
     cutout: int = 0
     lookahead: bool = False
+    flip: str = "alternating"
+    dirac: bool = True
+    whitening: bool = True
     holdout: int = 5000
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,7 +74,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote, today or before a field was added: it has its default."""
         return cls(**{**data, "network": NetworkConfig.from_dict(data["network"])})
 
 

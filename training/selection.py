@@ -19,22 +19,34 @@ from training.optimisers import build_optimisers, set_learning_rates
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from training.network import NetworkConfig
     from training.recipe import Recipe
 
 LEARN_EVERY = 4  # the proxy needs few updates; on the other batches it only looks
 _WIDTHS, _DEPTHS = (32, 64, 64), (2, 2, 2)
 
 
+def learnt_from(recipe: Recipe, count: int) -> int:
+    """Return how many of `count` pictures a network learns from: the hardest, one at least."""
+    return max(1, round(recipe.hardest * count))
+
+
+def proxy_shape(recipe: Recipe) -> NetworkConfig:
+    """Return the shape of the small network beside the recipe's own."""
+    return replace(recipe.network, widths=_WIDTHS, depths=_DEPTHS, branches=False)
+
+
 class Proxy:
     """The small network and its optimiser."""
 
     def __init__(self, recipe: Recipe, sample: Tensor, generator: torch.Generator) -> None:
-        shape = replace(recipe.network, widths=_WIDTHS, depths=_DEPTHS)
+        shape = proxy_shape(recipe)
         self.recipe = replace(recipe, network=shape, whiten_bias_epochs=0)
         self.network = FlatNet(shape)
-        initialise(self.network, generator)
+        initialise(self.network, generator, dirac=recipe.dirac)
         place(self.network, sample.device)
-        whiten(self.network, sample)
+        if recipe.whitening:
+            whiten(self.network, sample)
         self.network.whiten_bias.requires_grad_(False)
         self.optimisers = build_optimisers(self.network, self.recipe)
 
@@ -63,9 +75,7 @@ class Proxy:
         losses = functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.recipe.label_smoothing, reduction="none"
         )
-        chosen = losses.detach().argsort(descending=True)[
-            : round(self.recipe.hardest * len(labels))
-        ]
+        chosen = losses.detach().argsort(descending=True)[: learnt_from(self.recipe, len(labels))]
         if learn:
             torch.autograd.backward(losses[chosen].sum())
             set_learning_rates(self.optimisers, self.recipe, step, steps_per_epoch)

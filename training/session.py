@@ -41,7 +41,7 @@ def run_session(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     if args.threads:
         torch.set_num_threads(args.threads)
-    compute = choose_compute(local_device(args.device), args.precision)
+    compute = choose_compute(local_device(args.device), args.precision, compiled=args.compile)
     state_path = _state_path(args.output, resume=args.resume)
     pictures, test = load_datasets(args.data_dir, size=args.image_size)
     recipe = fit_recipe(recipe, pictures, batch_size=args.batch_size)
@@ -102,7 +102,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             flag = key.replace("_", "-")
             raise UsageError(f"--{flag} must be at least {smallest}, got {value}")
     recipe = preset(args.preset)
-    return replace(recipe, epochs=args.epochs or recipe.epochs)
+    network = replace(recipe.network, branches=args.branches or recipe.network.branches)
+    return replace(recipe, epochs=args.epochs or recipe.epochs, network=network)
 
 
 def fit_recipe(recipe: Recipe, pictures: Pictures, *, batch_size: int | None = None) -> Recipe:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from training import state as states
 from training.loop import Trainer, TrainingError
 from training.precision import choose_compute
 
@@ -88,3 +89,76 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_state(tmp_path):
 def test_fewer_pictures_than_a_batch_are_refused():
     with pytest.raises(TrainingError, match="320 training pictures"):
         trainer(tiny_recipe(batch_size=1000))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7])
+def test_a_run_of_a_few_steps_keeps_what_it_learnt(tmp_path, steps):
+    recipe = tiny_recipe("best", epochs=1, hardest=1.0)
+    run = Trainer(recipe, shades(32 * steps), shades(8, seed=9), seed=0, compute=CPU)
+    before = weights(run.network)
+    after = weights(run.run(tmp_path / "state", Recorder()))
+    for name in ("blocks.0.convs.0.weight", "blocks.0.norms.0.running_mean", "head.weight"):
+        assert not torch.equal(before[name], after[name]), name
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 2}, {"batch_size": 3, "hardest": 0.1}])
+def test_the_smallest_batches_learn_from_one_picture_at_least(tmp_path, changes):
+    recorder = Recorder()
+    recipe = tiny_recipe("best", epochs=1, **changes)
+    Trainer(recipe, shades(6), shades(1), seed=0, compute=CPU).run(tmp_path / "state", recorder)
+    assert 0 <= recorder.records[0]["train_accuracy"] <= 1
+
+
+def test_a_batch_that_batch_norm_cannot_take_is_refused_at_once():
+    with pytest.raises(TrainingError, match="a batch of 1 leaves the last batch norm fewer"):
+        trainer(tiny_recipe("best", batch_size=1))
+
+
+def test_no_picture_held_out_is_no_error_in_the_loop(tmp_path):
+    recorder = Recorder()
+    recipe = tiny_recipe(epochs=1)
+    Trainer(recipe, shades(64), shades(0), seed=0, compute=CPU).run(tmp_path / "state", recorder)
+    assert recorder.records[0]["holdout_accuracy"] == 0
+
+
+def test_random_flips_are_drawn_anew_each_epoch_and_alternating_ones_turn(tmp_path):
+    pictures = shades(64)
+    whole = torch.arange(64)
+    mirrored = {}
+    for flip in ("alternating", "random"):
+        recipe = tiny_recipe("fast", flip=flip, translate=0, cutout=0)
+        run = Trainer(recipe, pictures, shades(8), seed=0, compute=CPU)
+        seen = []
+        for epoch in (0, 1, 2):
+            images, _ = run._batch(whole, epoch, torch.Generator().manual_seed(epoch))
+            seen.append(images)
+        mirrored[flip] = [torch.equal(seen[0][i], seen[2][i]) for i in range(64)]
+        turned = [torch.equal(seen[0][i], seen[1][i].flip(-1)) for i in range(64)]
+        assert all(turned) == (flip == "alternating")
+    assert all(mirrored["alternating"])
+    assert not all(mirrored["random"])
+
+
+def test_a_state_from_before_a_field_was_added_is_resumed(tmp_path):
+    path = tmp_path / "state"
+    trainer(tiny_recipe(epochs=1)).run(path, Recorder())
+    progress = states.read_progress(path)
+    for field in ("flip", "dirac", "whitening"):
+        del progress["recipe"][field]
+    del progress["recipe"]["network"]["branches"]
+    again = trainer(tiny_recipe(epochs=1))
+    states.save(path, again._parts(), progress)
+    again.resume(path)
+    assert again.next_epoch == 1
+    progress["recipe"]["from the future"] = 1
+    states.save(path, again._parts(), progress)
+    with pytest.raises(TrainingError, match="from the future"):
+        again.resume(path)
+
+
+def test_ingredients_can_be_left_out(tmp_path):
+    recipe = tiny_recipe("best", epochs=1, dirac=False, whitening=False)
+    run = Trainer(recipe, shades(64), shades(8), seed=0, compute=CPU)
+    conv = run.network.blocks[1].convs[1]
+    assert not torch.equal(conv.weight[:, :, 1, 1].round(), torch.eye(16))
+    assert not torch.equal(run.network.whiten.weight[0], -run.network.whiten.weight[12])

@@ -42,6 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the arithmetic while training",
     )
     parser.add_argument(
+        "--branches",
+        action="store_true",
+        help="learn with 1x1 and identity branches beside each 3x3 convolution; "
+        "export merges them into it",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="learn through torch.compile: needs a C++ compiler, on a GPU Triton",
+    )
+    parser.add_argument(
         "--sync-batch-norm",
         action="store_true",
         help="under torchrun: batch statistics over all processes, as one process would have them",
