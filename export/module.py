@@ -66,25 +66,28 @@ def _written_down(module: nn.Module, arguments: tuple[Any, ...]) -> fx.GraphModu
     """Return the graph; sizes stay free where the module's code allows it, and are checked else.
 
     torch.export takes a size of 1 for a constant, and a batch of 1 is what most examples have:
-    twice the rows are tried first.
+    twice the rows are tried first. Some code is beyond its reasoning about free sizes (a ResNet's
+    pool and view before its last layer): then the batch alone is free, and at last nothing.
     """
     doubled = tuple(map(_twice, arguments))
-    try:
-        return _exported(module, doubled)
-    except Exception:  # noqa: BLE001  the module's own code may insist on one row: try as given
+    reasons: list[Exception] = []
+    for given, axes in ((doubled, None), (doubled, 1), (arguments, None), (arguments, 0)):
         try:
-            return _exported(module, arguments)
-        except Exception as error:  # torch.export raises whatever the module's own code meets
-            lines = (text for text in str(error).splitlines() if text.strip())
-            raise ModuleFoldError(
-                f"torch.export cannot follow {type(module).__name__}: {type(error).__name__}: "
-                f"{next(lines, 'no reason given')}"
-            ) from error
+            return _exported(module, given, axes)
+        except Exception as error:  # noqa: BLE001  it raises whatever the module's own code meets
+            reasons.append(error)
+    last = reasons[-1]
+    lines = (text for text in str(last).splitlines() if text.strip())
+    raise ModuleFoldError(
+        f"torch.export cannot follow {type(module).__name__}: {type(last).__name__}: "
+        f"{next(lines, 'no reason given')}"
+    ) from last
 
 
-def _exported(module: nn.Module, arguments: tuple[Any, ...]) -> fx.GraphModule:
+def _exported(module: nn.Module, arguments: tuple[Any, ...], axes: int | None) -> fx.GraphModule:
+    """Export with the first `axes` axes of every tensor free; None frees all."""
     free = tuple(
-        dict.fromkeys(range(value.ndim), torch.export.Dim.AUTO)
+        dict.fromkeys(range(value.ndim)[:axes], torch.export.Dim.AUTO)
         if isinstance(value, torch.Tensor)
         else None
         for value in arguments
