@@ -1,11 +1,12 @@
-"""Seconds of training that a preset needs here, beside another recipe's on the same machine.
+"""Seconds of training that the presets need here, beside another recipe's on the same machine.
 
-    python -m benchmarks.training_speed --preset standard --beside PORT.py
+    python -m benchmarks.training_speed --beside PORT.py
 
-Speed does not depend on what the pictures show, so random ones stand for CIFAR-10's. PORT.py is a
-scratch port of the other recipe: it defines EPOCHS, STEPS_PER_EPOCH and build(images, labels),
-which takes uint8 (50000, 32, 32, 3) and int64 (50000,) tensors and returns a function that trains
-one step. Both take turns, so that a change of the machine's speed meets both.
+writes docs/training-speed.json and the table in docs/training.md. Speed does not depend on what
+the pictures show, so random ones stand for CIFAR-10's. PORT.py is a scratch port of the other
+recipe: it defines EPOCHS, STEPS_PER_EPOCH and build(images, labels), which takes uint8
+(50000, 32, 32, 3) and int64 (50000,) tensors and returns a function that trains one step in
+float32. All take turns, so that a change of the machine's speed meets all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import argparse
 import importlib.util
 import json
 import platform
+import shlex
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.machine import commit, cpu
+from benchmarks.trials import put_table
+from flatfold.contract.files import atomic_path
 from training.loop import Split, Trainer
 from training.precision import choose_compute
 from training.recipe import preset
@@ -108,50 +113,89 @@ def load_port(path: Path) -> ModuleType:
     return module
 
 
+def table(report: dict[str, Any]) -> str:
+    """Return the report as Markdown."""
+    machine = report["machine"]
+    lines = [
+        "| recipe | seconds a step: median (smallest to largest) | epoch | training | share |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, entry in report["recipes"].items():
+        step = entry["seconds_per_step"]
+        share = entry.get("share")
+        lines.append(
+            f"| {name}, {entry['precision']} | {step['median']:.2f} ({step['smallest']:.2f} to "
+            f"{step['largest']:.2f}), {entry['steps_timed']} steps | "
+            f"{entry['seconds_per_epoch']:.0f} s | {entry['epochs']} epochs, "
+            f"{entry['seconds_of_training']:.0f} s | {f'{share:.0%}' if share else ''} |"
+        )
+    facts = ", ".join(f"{key} {value}" for key, value in machine.items())
+    return "\n".join([*lines, "", f"`{report['command']}`: {facts}."]) + "\n"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="standard")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--presets", nargs="+", default=["fast", "standard", "best"])
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    parser.add_argument("--compile", action="store_true", help="through torch.compile")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4, help="timed in each turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--beside", type=Path, help="a scratch port of another recipe")
+    parser.add_argument("--output", type=Path, default=Path("docs/training-speed.json"))
+    parser.add_argument("--document", type=Path, default=Path("docs/training.md"))
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (PICTURES, 32, 32, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (PICTURES,), generator=generator)
-    recipe = preset(args.preset)
-    compute = choose_compute("cpu", args.precision)
-    held = recipe.holdout
-    train, holdout = Split(images[held:], labels[held:]), Split(images[:held], labels[:held])
-    trainer = Trainer(recipe, train, holdout, seed=0, compute=compute)
+    compute = choose_compute("cpu", args.precision, compiled=args.compile)
+    trainers = {}
+    for name in args.presets:
+        held = preset(name).holdout
+        train, holdout = Split(images[held:], labels[held:]), Split(images[:held], labels[:held])
+        trainers[name] = Trainer(preset(name), train, holdout, seed=0, compute=compute)
     port = load_port(args.beside) if args.beside else None
     step = port.build(images, labels) if port else None
 
-    ours: list[float] = []
+    ours: dict[str, list[float]] = {name: [] for name in trainers}
     theirs: list[float] = []
-    for _ in range(args.turns):
-        ours += time_preset(trainer, args.steps)
+    for turn in range(args.turns):
+        print(f"turn {turn + 1} of {args.turns}", flush=True)
+        for name, trainer in trainers.items():
+            ours[name] += time_preset(trainer, args.steps)
         if step is not None:
             theirs += time_steps(step, args.steps)
-    report: dict[str, Any] = {
-        args.preset: summary(ours, trainer.steps_per_epoch, recipe.epochs)
-        | {"precision": compute.precision}
+    recipes: dict[str, dict[str, Any]] = {
+        name: summary(ours[name], trainer.steps_per_epoch, trainer.recipe.epochs)
+        | {"precision": compute.precision + (", compiled" if args.compile else "")}
+        for name, trainer in trainers.items()
     }
     if port is not None:
-        report[args.beside.stem] = summary(theirs, port.STEPS_PER_EPOCH, port.EPOCHS)
-        spent = [entry["seconds_of_training"] for entry in report.values()]
-        report["share_of_its_seconds"] = round(spent[0] / spent[1], 3)
-    report["machine"] = {
-        "processor": cpu(),
-        "commit": commit(),
-        "threads": args.threads,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        whole = summary(theirs, port.STEPS_PER_EPOCH, port.EPOCHS)
+        for entry in recipes.values():
+            entry["share"] = round(entry["seconds_of_training"] / whole["seconds_of_training"], 3)
+        recipes[args.beside.stem] = whole | {"precision": "fp32"}
+    report = {
+        "command": shlex.join(["python", "-m", "benchmarks.training_speed", *sys.argv[1:]]),
+        "recipes": recipes,
+        "machine": {
+            "processor": cpu(),
+            "threads": args.threads,
+            "commit": commit(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
     }
-    print(json.dumps(report, indent=2))
+    if args.beside:  # its place on this machine is nobody's business
+        report["command"] = report["command"].replace(str(args.beside), args.beside.name)
+    with atomic_path(args.output) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n")
+    put_table(args.document, "training-speed", table(report))
+    print(table(report))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from training.lookahead import EVERY, Lookahead
 from training.network import FlatNet, initialise, place, whiten
 from training.optimisers import build_optimisers, set_learning_rates, set_whitening_bias
 from training.recipe import Recipe
-from training.selection import Proxy, learnt_from, proxy_shape
+from training.selection import Proxy, proxy_shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -254,7 +254,7 @@ class Trainer:
 
 def _check_batch(recipe: Recipe, processes: int) -> None:
     """Raise a TrainingError where a batch norm would have a single value for a channel."""
-    share = learnt_from(recipe, recipe.batch_size) // processes
+    share = recipe.learnt_from(recipe.batch_size) // processes
     values = share * recipe.network.last_side**2
     if recipe.hardest < 1:
         values = min(values, recipe.batch_size * proxy_shape(recipe).last_side ** 2)

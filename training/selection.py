@@ -26,11 +26,6 @@ LEARN_EVERY = 4  # the proxy needs few updates; on the other batches it only loo
 _WIDTHS, _DEPTHS = (32, 64, 64), (2, 2, 2)
 
 
-def learnt_from(recipe: Recipe, count: int) -> int:
-    """Return how many of `count` pictures a network learns from: the hardest, one at least."""
-    return max(1, round(recipe.hardest * count))
-
-
 def proxy_shape(recipe: Recipe) -> NetworkConfig:
     """Return the shape of the small network beside the recipe's own."""
     return replace(recipe.network, widths=_WIDTHS, depths=_DEPTHS, branches=False)
@@ -75,7 +70,7 @@ class Proxy:
         losses = functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.recipe.label_smoothing, reduction="none"
         )
-        chosen = losses.detach().argsort(descending=True)[: learnt_from(self.recipe, len(labels))]
+        chosen = losses.detach().argsort(descending=True)[: self.recipe.learnt_from(len(labels))]
         if learn:
             torch.autograd.backward(losses[chosen].sum())
             set_learning_rates(self.optimisers, self.recipe, step, steps_per_epoch)

@@ -1,0 +1,103 @@
+"""Trainings are done once, in pieces if need be, and their tables say what the rows say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.ablation import VARIANTS, WHOLE, gap, render, trials
+from benchmarks.candidates import parse
+from benchmarks.candidates import render as render_candidates
+from benchmarks.trials import Ledger, Trial, percent, put_table, run_trials
+from tests.training.small import shades, tiny_recipe
+from training.data import Pictures
+from training.recipe import PRESETS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def pictures() -> Pictures:
+    made = shades(60)
+    return Pictures(made.images.numpy(), made.labels.numpy(), ("a", "b", "c", "d"))
+
+
+def test_a_limit_stops_and_the_next_call_goes_on(tmp_path: Path, pictures: Pictures) -> None:
+    wanted = [Trial("tiny", tiny_recipe("fast", epochs=1), seed) for seed in (0, 1)]
+    path = tmp_path / "rows.jsonl"
+    run_trials(wanted, Ledger(path), pictures, tmp_path, limit=1)
+    assert [row["seed"] for row in Ledger(path).rows] == [0]
+    run_trials(wanted, Ledger(path), pictures, tmp_path, limit=None)
+    run_trials(wanted, Ledger(path), pictures, tmp_path, limit=None)
+    rows = Ledger(path).rows
+    assert [row["seed"] for row in rows] == [0, 1]
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_another_recipe_is_another_trial() -> None:
+    first, other = (Trial("a", tiny_recipe("fast", epochs=epochs), 0) for epochs in (1, 2))
+    assert first.key != other.key
+
+
+def test_what_a_recipe_goes_without_is_not_taken_out_of_it() -> None:
+    names = [trial.name for trial in trials(PRESETS["fast"], [0], list(VARIANTS))]
+    assert names[0] == WHOLE
+    assert {"SGD instead of Muon", "no dirac initialisation"} <= set(names)
+    assert not {"no lookahead", "no cutout", "all pictures, not the hardest, same cost"} & set(
+        names
+    )
+    assert "SGD instead of Muon" not in [
+        t.name for t in trials(PRESETS["best"], [0], list(VARIANTS))
+    ]
+
+
+def test_the_ablation_pairs_by_seed(tmp_path: Path) -> None:
+    base = PRESETS["best"]
+    wanted = trials(base, [0, 1], ["no cutout"])
+    ledger = Ledger(tmp_path / "rows.jsonl")
+    for trial, accuracy in zip(wanted, (0.90, 0.89, 0.92, 0.93), strict=True):
+        ledger.add(**trial.key, accuracy=accuracy, operations=1e14, machine="one")
+    text = render(wanted, ledger)
+    assert "| as it is | 91.00 (90.00 to 92.00, deviation 1.41, 2 runs) |  | 1.0e+14 |" in text
+    assert "| +0.00 ± 1.00 |" in text
+    assert gap([]) == "not measured"
+    assert percent([]) == "not measured"
+
+
+def test_the_candidates_table(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "rows.jsonl")
+    cells = {f"{name} {batch}": [1.0, 0.5, 2.0] for name in ("fp32", "int8") for batch in (1, 8)}
+    sizes = {"fp32": 8e6, "int8": 2e6}
+    row = {"shape": "16x2", "multiply_adds": 5e6, "weights": 1e6, "bytes": sizes, **cells}
+    ledger.add(kind="speed", **row, rounds=1, machine="one")
+    wanted = "| 16x2 | 5 M | 1.0 M | 8.0 / 2.0 | 1.00 (0.50 to 2.00) |"
+    text = render_candidates(ledger)
+    assert wanted in text
+    assert "not measured" in text
+
+
+def test_a_shape_is_read_and_nonsense_refused() -> None:
+    config = parse("64x2-256x3")
+    assert (config.widths, config.depths) == ((64, 256), (2, 3))
+    with pytest.raises(SystemExit, match="is no shape"):
+        parse("64-256")
+
+
+def test_a_table_goes_between_its_marks_and_nowhere_else(tmp_path: Path) -> None:
+    document = tmp_path / "doc.md"
+    document.write_text("before\n<!-- t -->\nold\n<!-- /t -->\nafter\n")
+    put_table(document, "t", "new\n")
+    assert document.read_text() == "before\n<!-- t -->\nnew\n<!-- /t -->\nafter\n"
+    with pytest.raises(SystemExit, match="needs the lines"):
+        put_table(document, "u", "new\n")
+
+
+def test_same_cost_is_the_same_cost() -> None:
+    base = PRESETS["best"]
+    other = VARIANTS["all pictures, not the hardest, same cost"](base)
+    assert other.operations(45_000) == pytest.approx(base.operations(45_000), rel=0.01)
+    assert replace(other, hardest=base.hardest, epochs=base.epochs) == base

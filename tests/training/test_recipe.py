@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from flatfold.contract.errors import UsageError
+from training.network import FlatNet, NetworkConfig
+from training.recipe import PRESETS, Recipe, preset
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "training.md"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_documented_network_and_operations_are_the_presets(name: str) -> None:
+    recipe = preset(name)
+    row = next(line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{name}`"))
+    shape = recipe.network.name.removeprefix("flatnet-")
+    weights = sum(parameter.numel() for parameter in FlatNet(recipe.network).parameters())
+    assert f"| {shape}" in row
+    assert f"{recipe.network.multiply_adds / 1e6:.0f} M multiply-adds" in row
+    assert f"{weights / 1e6:.1f} M weights" in row
+    assert f"| {recipe.epochs} epochs" in row
+    assert f"| {recipe.operations(45_000):.1e} |".replace("e+", "e") in row
+
+
+def test_multiply_adds_are_those_of_the_layers() -> None:
+    config = NetworkConfig(widths=(16, 32), depths=(2, 3), image_size=9, classes=4)
+    whitening = 8 * 8 * 24 * 3 * 4
+    first = 8 * 8 * 9 * 24 * 16 + 4 * 4 * 9 * 16 * 16
+    second = 4 * 4 * 9 * 16 * 32 + 2 * (2 * 2 * 9 * 32 * 32)
+    assert config.multiply_adds == whitening + first + second + 32 * 4
+
+
+def test_a_recipe_survives_json_and_lacks_no_new_field() -> None:
+    recipe = preset("best")
+    saved = recipe.to_dict()
+    for field in ("flip", "dirac", "whitening"):
+        del saved[field]
+    del saved["network"]["branches"]
+    assert Recipe.from_dict(saved) == recipe
+
+
+def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="fast, standard, best"):
+        preset("turbo")
