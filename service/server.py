@@ -56,6 +56,8 @@ def make_server(settings: Settings) -> GracefulServer:
         lifespan="off",
         ws="none",
         access_log=False,
+        # The client's address is never used, so that nothing is to be read from its headers.
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         backlog=2048,
