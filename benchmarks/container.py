@@ -52,8 +52,13 @@ def ask(port: int, picture: bytes) -> None:
         return
 
 
-def run(image: str, picture: bytes) -> tuple[float, float, float, float]:
-    """Return seconds from `docker run` and from its end, MB of the group and resident."""
+def kilobytes(text: str, name: str) -> float:
+    """Read one line of /proc/PID/status or smaps_rollup; return MB."""
+    return next(int(line.split()[1]) for line in text.splitlines() if name in line) * 1.024e-3
+
+
+def run(image: str, picture: bytes) -> tuple[float, float, float, float, float]:
+    """Return seconds from `docker run` and from its end, MB of the group, RSS and PSS."""
     port = free_port()
     options = ["--network=host", "--read-only", "--cap-drop=ALL", "--memory=512m"]
     began = time.monotonic()
@@ -64,11 +69,12 @@ def run(image: str, picture: bytes) -> tuple[float, float, float, float]:
         answered = time.monotonic()
         usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", NAME).split("/")[0]
         status = docker("exec", NAME, "cat", "/proc/1/status")
-        resident = next(line.split()[1] for line in status.splitlines() if "VmRSS" in line)
+        rollup = docker("exec", NAME, "cat", "/proc/1/smaps_rollup")
     finally:
         docker("rm", "--force", NAME)
     group = float(usage.strip().removesuffix("MiB")) * 1.048576
-    return answered - began, answered - running, group, int(resident) * 1.024e-3
+    memory = group, kilobytes(status, "VmRSS:"), kilobytes(rollup, "Pss:")
+    return answered - began, answered - running, *memory
 
 
 def size(image: str) -> float:
@@ -88,13 +94,14 @@ def main() -> None:
     engine = docker("info", "--format", "{{.ServerVersion}}, storage {{.Driver}}, {{.NCPU}} cores")
     print(f"Docker {engine.strip()}, {platform.machine()}, Linux {platform.release()}")
     print(f"image: {size(image):.0f} MB, {size(image) - size(base):.0f} MB above {base}")
-    whole, started, group, resident = zip(
+    whole, started, group, resident, share = zip(
         *(run(image, buffer.getvalue()) for _ in range(RUNS)), strict=True
     )
     show("first answer after docker run", whole, "s", 2)
     show("first answer after docker run returned", started, "s", 2)
-    show("idle after one answer, container", group, "MB", 0)
-    show("idle after one answer, resident", resident, "MB", 0)
+    show("idle after one answer, control group without page cache (docker stats)", group, "MB", 0)
+    show("idle after one answer, RSS of the server, shared libraries in full", resident, "MB", 0)
+    show("idle after one answer, PSS of the server", share, "MB", 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""A thin hold on the Docker command line: run the image hardened, ask, stop, remove."""
+"""A thin hold on the Docker command line: run the image hardened, ask, stop, remove.
+
+A storage driver without layers (vfs) copies the whole image for each container, so the tests share
+few of them: commands run beside a server that is there already, and a stopped one starts again.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +45,6 @@ def run_once(
     return docker("run", "--rm", "-i", *HARDENED, *options, IMAGE, *arguments, data=data)
 
 
-def shell(script: str, *options: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a shell script inside the image, in place of flatfold."""
-    return docker(
-        "run", "--rm", *HARDENED, *options, "--entrypoint", "/bin/sh", IMAGE, "-c", script
-    )
-
-
 def free_port() -> int:
     """Return a port that was free a moment ago: a container cannot hand back port 0's number."""
     with socket.socket() as probe:
@@ -62,11 +59,26 @@ class Served:
     port: int = field(default_factory=free_port)
     name: str = field(default_factory=lambda: f"flatfold-test-{uuid.uuid4().hex[:12]}")
 
-    def start(self, *arguments: str, options: Sequence[str] = ()) -> None:
+    def start(self, *arguments: str, options: Sequence[str] = HARDENED) -> None:
         """Start it; with no arguments, as `docker run IMAGE` does."""
         place = ["--name", self.name, "-e", f"FLATFOLD_PORT={self.port}"]
-        done = docker("run", "-d", *HARDENED, *place, *options, IMAGE, *arguments)
+        done = docker("run", "-d", *place, *options, IMAGE, *arguments)
         assert done.returncode == 0, done.stderr.decode()
+
+    def start_again(self) -> None:
+        """Start it if it was stopped, and return when it is ready."""
+        docker("start", self.name)
+        self.wait_ready()
+
+    def execute(
+        self, *command: str, options: Sequence[str] = (), data: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command beside the server: same image, user, limits and read-only root."""
+        return docker("exec", "-i", *options, self.name, *command, data=data)
+
+    def shell(self, script: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a shell script beside the server."""
+        return self.execute("/bin/sh", "-c", script)
 
     def request(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
@@ -101,6 +113,14 @@ class Served:
         """Return what `docker inspect` knows."""
         found: list[dict[str, Any]] = json.loads(docker("inspect", self.name).stdout)
         return found[0]
+
+    def memory(self) -> str:
+        """Return what the control group and the first process (RSS) hold, as one line."""
+        usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", self.name).stdout
+        status = self.execute("cat", "/proc/1/status").stdout.decode()
+        resident = next(line.split()[1] for line in status.splitlines() if "VmRSS" in line)
+        group = usage.decode().split("/")[0].strip()
+        return f"{group} in its control group, {int(resident) * 1.024e-3:.0f} MB resident"
 
     def log(self) -> str:
         """Return everything that the container printed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,29 +14,42 @@ from tests.docker.conftest import ROOT
 from tests.docker.engine import BASE, docker
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 INSTALL = """
-python3 -m venv /clean && cd /clean &&
+python3 -m venv /{kind} && cd /{kind} &&
 bin/pip install --quiet --no-cache-dir --require-hashes -r /lock.txt &&
-bin/pip install --quiet --no-cache-dir --no-deps /dist/flatfold-* &&
+bin/pip install --quiet --no-cache-dir --no-deps /dist/{kind}/flatfold-* &&
 bin/pip check && bin/flatfold classify -
 """
 
 
-@pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_it_classifies_after_pip_install(kind: str, tmp_path: Path, jpeg: bytes) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A container of the base image, with the built distributions mounted and nothing else."""
+    folder = tmp_path_factory.mktemp("dist")
+    for kind in ("wheel", "sdist"):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", kind]
+        subprocess.run(
+            [*command, "-d", str(folder / kind)], cwd=ROOT, check=True, capture_output=True
+        )
     mounts = [
-        f"--volume={tmp_path}:/dist:ro",
+        f"--volume={folder}:/dist:ro",
         f"--volume={ROOT / 'requirements' / 'serving.txt'}:/lock.txt:ro",
     ]
+    name = f"flatfold-clean-{uuid.uuid4().hex[:12]}"
     done = docker(
-        *["run", "--rm", "-i", "--network=host", *mounts],
-        *[BASE, "/bin/sh", "-c", INSTALL],
-        data=jpeg,
+        *["run", "-d", "--network=host", "--name", name, *mounts],
+        *["--entrypoint", "/bin/sleep", BASE, "3600"],
     )
+    assert done.returncode == 0, done.stderr.decode()
+    yield name
+    docker("rm", "--force", name)
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_it_classifies_after_pip_install(kind: str, base: str, jpeg: bytes) -> None:
+    done = docker("exec", "-i", base, "/bin/sh", "-c", INSTALL.format(kind=kind), data=jpeg)
     assert done.returncode == 0, done.stderr.decode()
     answer = json.loads(done.stdout.splitlines()[-1])
     assert len(answer["results"][0]["predictions"]) == 5

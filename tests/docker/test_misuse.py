@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 from tests.docker.engine import run_once
@@ -10,6 +9,8 @@ from tests.docker.engine import run_once
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
+
+    from tests.docker.engine import Served
 
 
 def complaint(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -22,47 +23,57 @@ def complaint(done: subprocess.CompletedProcess[bytes]) -> str:
     return errors[0]
 
 
-def test_an_empty_model_folder(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    line = complaint(run_once("serve", options=[f"--volume={tmp_path}:/models:ro"]))
-    assert "/models" in line
+def serve(
+    served: Served, *arguments: str, **settings: object
+) -> subprocess.CompletedProcess[bytes]:
+    """Try a second server beside the one that runs, with FLATFOLD_* settings of its own."""
+    settings = {"PORT": 0, **settings}
+    options = [f"--env=FLATFOLD_{name}={value}" for name, value in settings.items()]
+    return served.execute("flatfold", "serve", *arguments, options=options)
 
 
-def test_a_model_folder_that_the_user_may_not_read(tmp_path: Path) -> None:
+def test_a_mounted_folder_that_the_user_may_not_read(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     line = complaint(run_once("serve", options=[f"--volume={tmp_path}:/models:ro"]))
     assert "/models" in line
 
 
-def test_a_model_that_is_not_there() -> None:
-    line = complaint(run_once("serve", "/models/absent.onnx"))
-    assert "/models/absent.onnx" in line
+def test_an_empty_model_folder(served: Served) -> None:
+    assert "/tmp" in complaint(serve(served, MODELS="/tmp"))  # noqa: S108 (empty, and read-only)
 
 
-def test_a_wrong_flag() -> None:
-    done = run_once("serve", "--no-such-flag")
+def test_a_model_folder_that_is_not_there(served: Served) -> None:
+    assert "/absent" in complaint(serve(served, MODELS="/absent"))
+
+
+def test_a_model_that_is_not_there(served: Served) -> None:
+    assert "/models/absent.onnx" in complaint(serve(served, "/models/absent.onnx"))
+
+
+def test_a_wrong_flag(served: Served) -> None:
+    done = serve(served, "--no-such-flag")
     assert done.returncode == 2
     assert "--no-such-flag" in complaint(done)
 
 
-def test_a_wrong_setting() -> None:
-    done = run_once("serve", options=["--env=FLATFOLD_PORT=eight"])
+def test_a_wrong_setting(served: Served) -> None:
+    done = serve(served, PORT="eight")
     assert done.returncode == 2
     assert "eight" in complaint(done)
 
 
-def test_a_port_that_is_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        options = [f"--env=FLATFOLD_PORT={port}"]
-        assert str(port) in complaint(run_once("serve", options=options))
+def test_a_port_that_is_taken(served: Served) -> None:
+    assert str(served.port) in complaint(serve(served, PORT=served.port))
 
 
-def test_a_command_that_the_image_does_not_hold() -> None:
-    assert "train" in complaint(run_once("train"))
+def test_a_command_that_the_image_does_not_hold(served: Served) -> None:
+    assert "train" in complaint(served.execute("flatfold", "train"))
 
 
-def test_workers_without_a_temporary_folder() -> None:
+def test_a_picture_that_is_none(served: Served) -> None:
+    assert "picture" in complaint(served.execute("flatfold", "classify", "-", data=b"none"))
+
+
+def test_workers_without_a_temporary_folder(served: Served) -> None:
     # The root is read-only and no --tmpfs is given: there is nowhere to share metrics.
-    line = complaint(run_once("serve", "--workers", "2"))
-    assert "temporary" in line
+    assert "temporary" in complaint(serve(served, "--workers", "2"))

@@ -46,8 +46,6 @@ def await_draining(served: Served) -> None:
 
 
 def test_requests_in_flight_are_answered(served: Served, png: bytes) -> None:
-    served.start()
-    served.wait_ready()
     connections = [socket.create_connection(("127.0.0.1", served.port), 60) for _ in range(8)]
     for connection in connections[:4]:  # half of them are kept alive from an earlier request
         begin(connection, len(png))
@@ -67,16 +65,19 @@ def test_requests_in_flight_are_answered(served: Served, png: bytes) -> None:
     assert served.inspect()["State"]["ExitCode"] == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("name", "workers"), [("served", 1), ("furnished", 2)])
 def test_stopped_under_load_nothing_is_lost(
-    served: Served, png: bytes, jpeg: bytes, figure: Callable[[str], None], workers: int
+    request: pytest.FixtureRequest,
+    png: bytes,
+    jpeg: bytes,
+    figure: Callable[[str], None],
+    name: str,
+    workers: int,
 ) -> None:
-    # Several workers share their metrics in a temporary folder.
-    served.start("serve", f"--workers={workers}", options=["--tmpfs=/tmp:mode=1777"])
-    served.wait_ready()
-    load = Load(served.port, good_calls(png, jpeg), total=100_000)
+    container: Served = request.getfixturevalue(name)
+    load = Load(container.port, good_calls(png, jpeg), total=100_000)
     codes: list[int] = []
-    load.run(milestone=400, reached=lambda: codes.append(served.stop()))
+    load.run(milestone=400, reached=lambda: codes.append(container.stop()))
     answered = sum(load.answered.values())
     figure(
         f"docker stop under load, {workers} workers: {answered} answered, {len(load.wrong)} wrong, "
