@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +38,13 @@ def test_the_health_check_passes_and_fails(served: Served) -> None:
     elsewhere = served.execute(*command, options=["--env=FLATFOLD_PORT=1"])
     assert elsewhere.returncode == 1
     assert elsewhere.stderr.startswith(b"no answer from 127.0.0.1:1")
+
+
+def test_the_engine_finds_it_healthy(served: Served) -> None:
+    # The engine asks every ten seconds; each turn of this loop is one more look at its verdict.
+    deadline = time.monotonic() + 60
+    while (health := served.inspect()["State"]["Health"])["Status"] != "healthy":
+        assert time.monotonic() < deadline, health
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
