@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flatfold.contract.errors import FlatfoldError
+from flatfold.contract.errors import FlatfoldError, UsageError
 from flatfold.contract.files import atomic_path
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from export.folding import fold_in_place  # noqa: PLC0415
     from export.loading import open_model, staged, write_model  # noqa: PLC0415
 
+    if args.report is not None:
+        for other in (args.model, args.output):
+            if args.report.resolve() == other.resolve():
+                raise UsageError(f"--report {args.report} would overwrite the model {other}")
     model, folder = open_model(args.model)
     report = fold_in_place(model, merge_branches=not args.no_merge, folder=folder)
     print(report.summary())

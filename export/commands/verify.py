@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.samples < 1:
         raise UsageError(f"--samples is {args.samples}; at least 1 is needed")
+    if args.tolerance is not None and not 0 < args.tolerance < math.inf:
+        raise UsageError(f"--tolerance is {args.tolerance}; a positive number is needed, like 1e-5")
     for path in (args.original, args.changed):
         load_model(path)  # says in one line what is wrong with a file that is no model
     images = check_pictures(args.check_data, args.original) if args.check_data else None

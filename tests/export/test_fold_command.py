@@ -119,3 +119,13 @@ def test_external_data_is_folded_and_proven(model, tmp_path):
     (tmp_path / "out").mkdir()
     assert main(["fold", str(model), "-o", str(tmp_path / "out" / "out.onnx")]) == 0
     assert batch_norms(onnx.load(tmp_path / "out" / "out.onnx")) == 1
+
+
+@pytest.mark.parametrize("name", ["in.onnx", "out.onnx"])
+def test_a_report_on_top_of_a_model_is_refused(model, tmp_path, capsys, name):
+    before = model.read_bytes()
+    paths = ["-o", str(tmp_path / "out.onnx"), "--report", str(tmp_path / name)]
+    assert main(["fold", str(model), *paths]) == 2
+    assert "would overwrite the model" in capsys.readouterr().err
+    assert model.read_bytes() == before
+    assert not (tmp_path / "out.onnx").exists()

@@ -7,8 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export.folding import fold_model
 from export.proof import ProofError, prove
 from flatfold.cli import main
+from tests.export.sketch import Sketch
 
 
 def linear(weight: np.ndarray, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
@@ -81,3 +83,34 @@ def test_verify_says_yes_with_figures_and_no_with_an_error(tmp_path, capsys):
     (tmp_path / "text.onnx").write_text("hello")
     assert main(["verify", str(right), str(tmp_path / "text.onnx")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def cancelling() -> onnx.ModelProto:
+    """Conv -> MaxPool -> BN whose mean takes away a large bias: float32 rounds it to 3e-5."""
+    s = Sketch()
+    bias = s.constant(np.full(4, 1000.0))
+    x = s.op("Conv", s.input("N", 3, 6, 6), s.constant(s.normal(4, 3, 3, 3) / 5), bias)
+    ones, beta = s.constant(np.ones(4)), s.constant(s.normal(4))
+    mean = s.constant(np.full(4, 1000.0), name="mean")
+    pooled = s.op("MaxPool", x, kernel_shape=[2, 2])
+    s.output(s.op("BatchNormalization", pooled, ones, beta, mean, ones))
+    return s.model()
+
+
+def test_the_rounding_of_the_original_is_no_fault_of_an_exact_fold():
+    original = cancelling()
+    folded, report = fold_model(original)
+    assert report.folded
+    proof = prove(original, folded)
+    assert proof.holds
+    assert proof.tolerance < proof.worst.error < proof.worst.allowed
+
+
+def test_rounding_hides_no_wrong_fold():
+    original = cancelling()
+    folded, _ = fold_model(original)
+    (bias,) = (t for t in folded.graph.initializer if list(t.dims) == [4])
+    moved = numpy_helper.to_array(bias) + np.float32(5e-5)
+    bias.CopyFrom(numpy_helper.from_array(moved, bias.name))
+    with pytest.raises(ProofError, match="in float64, too"):
+        prove(original, folded)

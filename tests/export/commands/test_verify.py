@@ -98,3 +98,9 @@ def test_what_is_no_model_is_named(pair, capsys):
     error = capsys.readouterr().err
     assert "b.onnx" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "0", "nan", "inf"])
+def test_a_tolerance_that_would_pass_or_fail_everything_is_refused(pair, capsys, tolerance):
+    assert _verify(*pair, f"--tolerance={tolerance}") == 2
+    assert "a positive number is needed" in capsys.readouterr().err
