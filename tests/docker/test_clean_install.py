@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 INSTALL = """
 python3 -m venv /{kind} && cd /{kind} &&
-bin/pip install --quiet --no-cache-dir --require-hashes -r /lock.txt &&
-bin/pip install --quiet --no-cache-dir --no-deps /dist/{kind}/flatfold-* &&
+bin/pip install --quiet --no-cache-dir --no-compile --require-hashes -r /lock.txt &&
+bin/pip install --quiet --no-cache-dir --no-compile --no-deps /dist/{kind}/flatfold-* &&
 bin/pip check && bin/flatfold classify -
 """
 
