@@ -11,7 +11,7 @@ import onnx
 from export import graph_constants
 from export.graph import DEFAULT_DOMAINS, Graph, Node
 from export.graph_shapes import ValueType, bodies, infer_types
-from export.tensors import FLOAT_TYPES, read_tensor
+from export.tensors import FLOAT_TYPES, read_tensor, spill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,7 +144,8 @@ class Body(Graph):
             self._producers[name] = node
             return name
         tensor = self.proto.initializer.add()
-        graph_constants.fill_tensor(tensor, name, value)
+        if self.parent is not None or not spill(tensor, name, value):
+            graph_constants.fill_tensor(tensor, name, value)
         self._initializers[name] = tensor
         if self._model.ir_version < 4 and self.parent is None:
             info = onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))

@@ -119,11 +119,15 @@ def save_model(model: ModelProto, path: str | Path, folder: Path | None = None) 
 
 
 @contextmanager
-def staged(path: str | Path) -> Iterator[Path]:
+def staged(path: str | Path, *, keep: bool = True) -> Iterator[Path]:
     """Yield a path of the same name in a temporary folder; what is there when the block ends moves.
 
     Names inside the file, such as that of its external data, are right in both places. When the
     block raises, nothing is left.
+
+    Args:
+        path: where the files go in the end.
+        keep: False for files that are needed in the block alone, and never move.
 
     Raises:
         FlatfoldError: the folder of `path` does not exist or cannot be written.
@@ -134,7 +138,8 @@ def staged(path: str | Path) -> Iterator[Path]:
             stage = Path(name) / path.name
             yield stage
             # The model comes last: by then the data that it needs is in place.
-            for file in sorted(stage.parent.iterdir(), key=lambda file: file == stage):
+            files = stage.parent.iterdir() if keep else ()
+            for file in sorted(files, key=lambda file: file == stage):
                 file.replace(path.parent / file.name)
     except OSError as error:
         raise FlatfoldError(f"cannot write {path}: {error.strerror or error}") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +16,6 @@ from flatfold.contract.errors import FlatfoldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -26,6 +28,11 @@ FLOAT_TYPES = frozenset(
         onnx.TensorProto.DOUBLE,
     )
 )
+
+
+# A new tensor of this size goes to disk at once, where a folder is given for it.
+SPILLED_BYTES = 1 << 24
+_SPILL: ContextVar[Path | None] = ContextVar("spill", default=None)
 
 
 class ExternalDataError(FlatfoldError):
@@ -54,6 +61,9 @@ def external_range(tensor: TensorProto, folder: Path | None) -> tuple[Path, int,
             f"tensor {tensor.name!r} lies in the external file {location!r}; "
             "read the model with export.loading.load_model, which brings its data along"
         )
+    spilled = _SPILL.get()
+    if spilled is not None and location and Path(location).parent == spilled:
+        folder = spilled
     path = (folder / location).resolve()
     if not location or not path.is_relative_to(folder.resolve()):
         raise ExternalDataError(
@@ -74,6 +84,40 @@ def external_range(tensor: TensorProto, folder: Path | None) -> tuple[Path, int,
             f"{length} bytes at {offset}, the file has {path.stat().st_size}"
         )
     return path, offset, length
+
+
+@contextmanager
+def spilling(folder: Path) -> Iterator[None]:
+    """Let `spill` put large tensors into `folder`, an absolute path, while the block runs.
+
+    The folder's name must be one that no model can guess, as `tempfile` makes them: only there may
+    external data lie outside the model's own folder.
+    """
+    token = _SPILL.set(folder)
+    try:
+        yield
+    finally:
+        _SPILL.reset(token)
+
+
+def spill(tensor: TensorProto, name: str, value: NDArray[Any]) -> bool:
+    """Write a large array to the folder of `spilling` and make `tensor` point there.
+
+    Returns:
+        Whether it was: False without such a folder, or for a small array; nothing is changed then.
+    """
+    folder = _SPILL.get()
+    if folder is None or value.nbytes < SPILLED_BYTES:
+        return False
+    path = folder / str(len(list(folder.iterdir())))
+    value.astype(value.dtype.newbyteorder("<"), copy=False).tofile(path)
+    tensor.name = name
+    tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    tensor.dims.extend(value.shape)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=str(path))
+    tensor.external_data.add(key="length", value=str(value.nbytes))
+    return True
 
 
 def read_tensor(tensor: TensorProto, folder: Path | None = None) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from flatfold.contract.files import atomic_path
 
 if TYPE_CHECKING:
     import argparse
+
+    from onnx import ModelProto
 
 
 class KeptError(FlatfoldError):
@@ -45,14 +48,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Load, fold, prove, write, report."""
     # Imported late: `flatfold --help` must not load onnx.
-    from export.folding import fold_in_place  # noqa: PLC0415
-    from export.loading import open_model, staged, write_model  # noqa: PLC0415
+    from export.loading import open_model, staged  # noqa: PLC0415
+    from export.tensors import is_external, spilling  # noqa: PLC0415
 
     if args.report is not None:
         for other in (args.model, args.output):
             if args.report.resolve() == other.resolve():
                 raise UsageError(f"--report {args.report} would overwrite the model {other}")
     model, folder = open_model(args.model)
+    with ExitStack() as stack:
+        if any(map(is_external, model.graph.initializer)):
+            # Large folded tensors wait on disk, so that a large model never is in memory whole.
+            waiting = stack.enter_context(staged(args.output, keep=False)).parent.resolve()
+            stack.enter_context(spilling(waiting))
+        _fold_and_write(args, model, folder)
+    return 0
+
+
+def _fold_and_write(args: argparse.Namespace, model: ModelProto, folder: Path) -> None:
+    from export.folding import fold_in_place  # noqa: PLC0415 - onnx, as in `run`
+    from export.loading import staged, write_model  # noqa: PLC0415 - as above
+
     report = fold_in_place(model, merge_branches=not args.no_merge, folder=folder)
     print(report.summary())
     if args.report is not None:
@@ -68,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
         if not args.no_proof:
             print(f"proven: {_prove(args.model, stage, args.check_data)}")
     print(f"wrote {args.output}")
-    return 0
 
 
 def _prove(original: Path, folded: Path, check_data: Path | None) -> str:
