@@ -30,13 +30,17 @@ TENSOR_JSON = json.dumps(TENSOR_HEADER, separators=(",", ":")).encode()
 
 
 def photo_like(rng: np.random.Generator, height: int, width: int) -> Image.Image:
-    """Return noise with a photograph's spectrum: amplitude falling with frequency."""
+    """Return noise with a photograph's spectrum: each octave a little weaker than the one below.
+
+    The exponent makes a 640x480 JPEG of quality 85 as large as photographs are: 1.7 bits a pixel;
+    seven of scikit-image's have 1.0 to 2.2, 1.65 in the middle.
+    """
     total = np.zeros((height, width, 3))
     side = 4
     while side <= max(height, width):
         coarse = rng.integers(0, 256, (side * height // width + 1, side, 3), dtype=np.uint8)
         layer = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-        total += np.asarray(layer, dtype=np.float64) / side**0.8
+        total += np.asarray(layer, dtype=np.float64) / side**0.3
         side *= 2
     total -= total.min()
     return Image.fromarray((total * (255 / total.max())).astype(np.uint8))
