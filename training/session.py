@@ -16,6 +16,7 @@ from training.data import SIDE
 from training.datasets import is_cifar10, load_datasets
 from training.distributed import joined, local_device
 from training.loop import Split, Trainer, TrainingError
+from training.memory import keep_freed_pages
 from training.outcome import MODEL_FILE, conclude
 from training.precision import choose_compute
 from training.progress import Several, build_observer
@@ -41,6 +42,7 @@ def run_session(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     if args.threads:
         torch.set_num_threads(args.threads)
+    keep_freed_pages()
     compute = choose_compute(local_device(args.device), args.precision, compiled=args.compile)
     state_path = _state_path(args.output, resume=args.resume)
     pictures, test = load_datasets(args.data_dir, size=args.image_size)

@@ -1,0 +1,33 @@
+"""Freed tensors' pages serve the next ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource
+import torch
+from training.memory import keep_freed_pages
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.ones(16 << 20)  # 64 MB, freed at once
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if {keep}:
+    keep_freed_pages()
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is meant")
+@pytest.mark.parametrize(("keep", "few"), [(True, True), (False, False)])
+def test_a_tensor_of_the_same_size_needs_no_new_pages(keep, few):
+    program = PROGRAM.format(keep=keep)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert (int(done.stdout) < 1000) is few
