@@ -6,7 +6,8 @@ writes docs/training-speed.json and the table in docs/training.md. Speed does no
 the pictures show, so random ones stand for CIFAR-10's. PORT.py is a scratch port of the other
 recipe: it defines EPOCHS, STEPS_PER_EPOCH and build(images, labels), which takes uint8
 (50000, 32, 32, 3) and int64 (50000,) tensors and returns a function that trains one step in
-float32. All take turns, so that a change of the machine's speed meets all.
+float32. It runs in a process of its own, without what a run of ours sets for its process. All take
+turns, so that a change of the machine's speed meets all.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,7 @@ from benchmarks.machine import commit, cpu
 from benchmarks.trials import put_table
 from flatfold.contract.files import atomic_path
 from training.loop import Split, Trainer
+from training.memory import keep_freed_pages
 from training.precision import choose_compute
 from training.recipe import preset
 
@@ -103,6 +107,37 @@ def summary(seconds: list[float], steps_per_epoch: int, epochs: int) -> dict[str
     }
 
 
+class Port:
+    """The other recipe, in a process of its own.
+
+    Args:
+        path: the scratch port.
+        threads: PyTorch's threads.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        module = load_port(path)
+        self.steps_per_epoch: int = module.STEPS_PER_EPOCH
+        self.epochs: int = module.EPOCHS
+        self._process = ProcessPoolExecutor(1, get_context("spawn"), _build, (path, threads))
+
+    def time(self, steps: int) -> list[float]:
+        """Return the seconds of `steps` steps."""
+        return self._process.submit(_time_built, steps).result()
+
+
+_built: list[Callable[[], object]] = []  # in the port's process: its step
+
+
+def _build(path: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _built.append(load_port(path).build(*random_pictures()))
+
+
+def _time_built(steps: int) -> list[float]:
+    return time_steps(_built[0], steps)
+
+
 def load_port(path: Path) -> ModuleType:
     """Import the scratch port at `path`."""
     spec = importlib.util.spec_from_file_location("port", path)
@@ -111,6 +146,13 @@ def load_port(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def random_pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return uint8 (50000, 32, 32, 3) and int64 (50000,): speed does not depend on them."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (PICTURES, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    return images, torch.randint(0, 10, (PICTURES,), generator=generator)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -149,17 +191,15 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (PICTURES, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, 10, (PICTURES,), generator=generator)
+    keep_freed_pages()  # as `flatfold train` does
+    images, labels = random_pictures()
     compute = choose_compute("cpu", args.precision, compiled=args.compile)
     trainers = {}
     for name in args.presets:
         held = preset(name).holdout
         train, holdout = Split(images[held:], labels[held:]), Split(images[:held], labels[:held])
         trainers[name] = Trainer(preset(name), train, holdout, seed=0, compute=compute)
-    port = load_port(args.beside) if args.beside else None
-    step = port.build(images, labels) if port else None
+    port = Port(args.beside, args.threads) if args.beside else None
 
     ours: dict[str, list[float]] = {name: [] for name in trainers}
     theirs: list[float] = []
@@ -167,15 +207,15 @@ def main() -> None:
         print(f"turn {turn + 1} of {args.turns}", flush=True)
         for name, trainer in trainers.items():
             ours[name] += time_preset(trainer, args.steps)
-        if step is not None:
-            theirs += time_steps(step, args.steps)
+        if port is not None:
+            theirs += port.time(args.steps)
     recipes: dict[str, dict[str, Any]] = {
         name: summary(ours[name], trainer.steps_per_epoch, trainer.recipe.epochs)
         | {"precision": compute.precision + (", compiled" if args.compile else "")}
         for name, trainer in trainers.items()
     }
     if port is not None:
-        whole = summary(theirs, port.STEPS_PER_EPOCH, port.EPOCHS)
+        whole = summary(theirs, port.steps_per_epoch, port.epochs)
         for entry in recipes.values():
             entry["share"] = round(entry["seconds_of_training"] / whole["seconds_of_training"], 3)
         recipes[args.beside.stem] = whole | {"precision": "fp32"}
