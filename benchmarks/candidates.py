@@ -85,7 +85,7 @@ def exported(config: NetworkConfig) -> dict[str, onnx.ModelProto]:
 def measure_speed(shapes: list[str], rounds: int) -> list[dict[str, Any]]:
     """Return one row a shape: its size, and milliseconds a call by precision and batch."""
     rows: dict[str, dict[str, Any]] = {}
-    sessions = {}
+    sessions: dict[tuple[str, str], onnxruntime.InferenceSession] = {}
     for shape in shapes:
         print(f"exporting {shape}", flush=True)
         config, models = parse(shape), exported(parse(shape))
@@ -101,8 +101,8 @@ def measure_speed(shapes: list[str], rounds: int) -> list[dict[str, Any]]:
                 spent = milliseconds(session, images[:batch])
                 if number:  # the first round warms up
                     found.setdefault((shape, name, batch), []).append(spent)
-    for (shape, name, batch), spent in found.items():
-        spread = (statistics.median(spent), min(spent), max(spent))
+    for (shape, name, batch), times in found.items():
+        spread = (statistics.median(times), min(times), max(times))
         rows[shape][f"{name} {batch}"] = [round(value, 3) for value in spread]
     return list(rows.values())
 

@@ -71,11 +71,11 @@ def judge_file(tool: Any, pattern: Pattern, folder: Path) -> Result:
     if pattern.refused:
         return Result(batch_norms(folded), "unrefused")
     left = batch_norms(folded)
-    error = _error(pattern, model, folded)
+    off = _error(pattern, model, folded)
     half = pattern.row in ("25", "26")
-    if not error < (WRONG_IN_HALF if half else WRONG):
-        return Result(left, "wrong", error)
-    return Result(left, "left" if left > pattern.left else "right", error)
+    if not off < (WRONG_IN_HALF if half else WRONG):
+        return Result(left, "wrong", off)
+    return Result(left, "left" if left > pattern.left else "right", off)
 
 
 def _error(pattern: Pattern, model: onnx.ModelProto, folded: onnx.ModelProto) -> float:
@@ -105,10 +105,10 @@ def judge_module(tool: Any, pattern: Pattern) -> Result | None:
             left, found = tool(module, arguments)
         except Exception as error:  # noqa: BLE001 - whatever a tool throws is its result
             return Result(-1, "failed", note=_short(error))
-    error = worst_error([wanted], [np.asarray(found)])
-    if not error < WRONG:
-        return Result(left, "wrong", error)
-    return Result(left, "left" if left > pattern.left else "right", error)
+    off = worst_error([wanted], [np.asarray(found)])
+    if not off < WRONG:
+        return Result(left, "wrong", off)
+    return Result(left, "left" if left > pattern.left else "right", off)
 
 
 def _short(error: Exception) -> str:
@@ -124,7 +124,7 @@ def run_peer(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for pattern in patterns():
             if name in peers.ON_FILES:
-                result = judge_file(peers.ON_FILES[name], pattern, Path(folder))
+                result: Result | None = judge_file(peers.ON_FILES[name], pattern, Path(folder))
             else:
                 result = judge_module(peers.ON_MODULES[name], pattern)
             if result is not None:

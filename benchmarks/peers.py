@@ -76,6 +76,7 @@ def torch_exporter(module: Any, arguments: tuple[Any, ...]) -> tuple[int, Any]:
     from tests.export.patterns import batch_norms
 
     program = torch.onnx.export(module, arguments, dynamo=True, verbose=False)
+    assert program is not None
     model = program.model_proto
     inputs = {model.graph.input[0].name: np.asarray(arguments[0])}
     return batch_norms(model), run_onnxruntime(model, inputs)[0]
@@ -98,7 +99,7 @@ def torchao(module: Any, arguments: tuple[Any, ...]) -> tuple[int, Any]:
     import torch
     from torchao.quantization.pt2e.utils import _fuse_conv_bn_
 
-    exported = torch.export.export(module, arguments).module()
+    exported: Any = torch.export.export(module, arguments).module()
     _fuse_conv_bn_(exported)
     left = sum("batch_norm" in str(node.target) for node in exported.graph.nodes)
     return left, exported(*arguments).detach().numpy()

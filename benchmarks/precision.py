@@ -73,7 +73,7 @@ def main() -> None:
     ]
     facts = _facts(args, loaded.card)
     sizes = {name: model.ByteSize() for name, model in models.items()}
-    lines = [{"facts": facts}]
+    lines: list[dict[str, Any]] = [{"facts": facts}]
     lines += [{"model": name, "accuracy": right[name], "bytes": sizes[name]} for name in models]
     text = _report(facts, records, right, sizes, len(pictures[1]))
     for path, content in (

@@ -42,7 +42,7 @@ def randomised(module: nn.Module) -> nn.Module:
                     layer.weight.copy_(torch.randn_like(layer.weight) + 0.5)
                     layer.weight[0] = -1.0
                     layer.bias.normal_()
-                if layer.running_mean is not None:
+                if layer.running_mean is not None and layer.running_var is not None:
                     layer.running_mean.normal_()
                     layer.running_var.uniform_(0.3, 2)
     return module.eval()

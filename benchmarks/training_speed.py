@@ -219,7 +219,7 @@ def main() -> None:
         for entry in recipes.values():
             entry["share"] = round(entry["seconds_of_training"] / whole["seconds_of_training"], 3)
         recipes[args.beside.stem] = whole | {"precision": "fp32"}
-    report = {
+    report: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "benchmarks.training_speed", *sys.argv[1:]]),
         "recipes": recipes,
         "machine": {

@@ -66,7 +66,7 @@ def randomised(network: nn.Module, pictures: torch.Tensor) -> nn.Module:
     torch.manual_seed(0)
     with torch.no_grad():
         for norm in network.modules():
-            if isinstance(norm, nn.BatchNorm2d):
+            if isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
                 sign = torch.where(torch.rand_like(norm.weight) < 0.3, -1.0, 1.0)
                 norm.weight.copy_(sign * (0.5 + torch.rand_like(norm.weight)))
                 norm.bias.copy_(0.3 * torch.randn_like(norm.bias))
@@ -74,7 +74,7 @@ def randomised(network: nn.Module, pictures: torch.Tensor) -> nn.Module:
                 norm.reset_running_stats()
         network.train()(pictures)
         for norm in network.modules():
-            if isinstance(norm, nn.BatchNorm2d):
+            if isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
                 # An untrained channel that hardly varies would be blown up, its rounding with it.
                 norm.running_var.clamp_(min=LEAST_VARIANCE)
     return network.eval()
@@ -110,6 +110,7 @@ def exported(network: nn.Module) -> onnx.ModelProto:
             verbose=False,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
+    assert program is not None
     return program.model_proto
 
 

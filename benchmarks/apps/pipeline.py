@@ -47,7 +47,7 @@ class Pipeline:
 
     def infer(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """uint8 (n, height, width, 3) -> probabilities, float32 (n, classes)."""
-        (rows,) = self.session.run(["probabilities"], {"images": images})
+        rows: np.ndarray[Any, Any] = self.session.run(["probabilities"], {"images": images})[0]
         return rows
 
     def format(self, row: np.ndarray[Any, Any]) -> dict[str, Any]:
