@@ -87,7 +87,7 @@ def torch_fx(module: Any, arguments: tuple[Any, ...]) -> tuple[int, Any]:
     import torch
     from torch.fx.experimental.optimization import fuse
 
-    fused = fuse(module)
+    fused: Any = fuse(module)
     norms = torch.nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - all ranks at once
     called = [node.target for node in fused.graph.nodes if node.op == "call_module"]
     left = sum(isinstance(fused.get_submodule(target), norms) for target in called)
