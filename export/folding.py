@@ -53,12 +53,21 @@ def fold_in_place(
     reports = []
     for body in reversed(bodies):  # inner bodies first: what they stop reading, the outer one drops
         body.reindex()
-        reports.append(_Folder(body, merge_branches=merge_branches).fold())
+        reports.append(fold_body(body, merge_branches=merge_branches))
     return FoldReport(
         verdicts=tuple(verdict for report in reports for verdict in report.verdicts),
         merges=tuple(merge for report in reports for merge in report.merges),
         absorbed=tuple(name for report in reports for name in report.absorbed),
     )
+
+
+def fold_body(body: Body, *, merge_branches: bool) -> FoldReport:
+    """Fold one graph in place, without the bodies inside its nodes, and return what was done.
+
+    Raises:
+        FoldRefusedError: a batch norm has NaN, infinite or negative statistics; names the node.
+    """
+    return _Folder(body, merge_branches=merge_branches).fold()
 
 
 class _Folder:

@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 
 from export.affine_nodes import ARITHMETIC
-from export.folding import _Folder
+from export.folding import fold_body
 from export.module_body import ModuleBody, to_torch
 from export.module_in_place import ModuleFoldError, without_in_place_calls
 from export.module_operators import call_name
@@ -53,7 +53,7 @@ def fold_module(
     root.graph.eliminate_dead_code()
     body = ModuleBody(root)
     before = {node.name: node for node in body.nodes}
-    report = _Folder(body, merge_branches=False).fold()
+    report = fold_body(body, merge_branches=False)
     _carry_over(root, body, before)
     root.graph.eliminate_dead_code()
     root.graph.lint()
