@@ -149,15 +149,19 @@ def write_model(model: ModelProto, path: Path, folder: Path | None = None) -> No
     """Write the files of a model at once; see `save_model` for one that may exist already."""
     held = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if held > MAX_INLINE_BYTES or any(map(is_external, model.graph.initializer)):
-        data_name = f"{path.name}.data"
-        with path.with_name(data_name).open("wb") as data:
-            model = _externalised(model, data, data_name, folder)
+        with data_path(path).open("wb") as data:
+            model = _externalised(model, data, data_path(path).name, folder)
             data.flush()
             os.fsync(data.fileno())
     with path.open("wb") as file:
         file.write(model.SerializeToString(deterministic=True))
         file.flush()
         os.fsync(file.fileno())
+
+
+def data_path(path: Path) -> Path:
+    """Return the file that holds the data of the model at `path` when that is too large for one."""
+    return path.with_name(f"{path.name}.data")
 
 
 def _externalised(

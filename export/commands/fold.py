@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
             if args.report.resolve() == other.resolve():
                 raise UsageError(f"--report {args.report} would overwrite the model {other}")
     model, folder = open_model(args.model)
+    _check_data_is_safe(args, model, folder)
     with ExitStack() as stack:
         if any(map(is_external, model.graph.initializer)):
             # Large folded tensors wait on disk, so that a large model never is in memory whole.
@@ -63,6 +64,34 @@ def run(args: argparse.Namespace) -> int:
             stack.enter_context(spilling(waiting))
         _fold_and_write(args, model, folder)
     return 0
+
+
+def _check_data_is_safe(args: argparse.Namespace, model: ModelProto, folder: Path) -> None:
+    """Refuse to write over the files that hold the input's data.
+
+    Folding a model onto itself is allowed: its data is replaced together with it.
+
+    Raises:
+        UsageError: names the file.
+    """
+    from export.loading import data_path  # noqa: PLC0415 - onnx, as in `run`
+    from export.tensors import external_range, is_external  # noqa: PLC0415 - as above
+
+    data = {
+        external_range(tensor, folder)[0].resolve()
+        for tensor in model.graph.initializer
+        if is_external(tensor)
+    }
+    written = [args.output]
+    if args.output.resolve() != args.model.resolve():
+        written.append(data_path(args.output))
+    if args.report is not None:
+        written.append(args.report)
+    for path in written:
+        if path.resolve() in data:
+            raise UsageError(
+                f"{path} holds data of {args.model}, which would be lost; choose another name"
+            )
 
 
 def _fold_and_write(args: argparse.Namespace, model: ModelProto, folder: Path) -> None:

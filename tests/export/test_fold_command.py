@@ -121,6 +121,33 @@ def test_external_data_is_folded_and_proven(model, tmp_path):
     assert batch_norms(onnx.load(tmp_path / "out" / "out.onnx")) == 1
 
 
+@pytest.mark.parametrize(
+    ("location", "report"),
+    [("out.onnx.data", "r.json"), ("out.onnx", "r.json"), ("w.bin", "w.bin")],
+)
+def test_the_data_of_the_input_is_never_written_over(model, tmp_path, capsys, location, report):
+    onnx.save(
+        onnx.load(model), model, save_as_external_data=True, location=location, size_threshold=16
+    )
+    before = (tmp_path / location).read_bytes()
+    paths = ["-o", str(tmp_path / "out.onnx"), "--report", str(tmp_path / report)]
+    assert main(["fold", str(model), *paths]) == 2
+    assert "which would be lost; choose another name" in capsys.readouterr().err
+    assert (tmp_path / location).read_bytes() == before
+
+
+def test_a_model_with_external_data_may_be_folded_onto_itself(model):
+    onnx.save(
+        onnx.load(model),
+        model,
+        save_as_external_data=True,
+        location=f"{model.name}.data",
+        size_threshold=16,
+    )
+    assert main(["fold", str(model), "-o", str(model)]) == 0
+    onnx.checker.check_model(str(model), full_check=True)
+
+
 @pytest.mark.parametrize("name", ["in.onnx", "out.onnx"])
 def test_a_report_on_top_of_a_model_is_refused(model, tmp_path, capsys, name):
     before = model.read_bytes()
