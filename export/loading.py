@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from export.graph_shapes import without_initializers
 from export.tensors import external_range, inner_tensors, is_external
 from flatfold.contract.errors import FlatfoldError
+from flatfold.contract.files import check_replaceable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -130,9 +131,10 @@ def staged(path: str | Path, *, keep: bool = True) -> Iterator[Path]:
         keep: False for files that are needed in the block alone, and never move.
 
     Raises:
-        FlatfoldError: the folder of `path` does not exist or cannot be written.
+        FlatfoldError: the folder of `path` does not exist or cannot be written, or `path` is
+            no file.
     """
-    path = Path(path)
+    path = check_replaceable(path)
     try:
         with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
             stage = Path(name) / path.name

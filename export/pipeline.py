@@ -16,6 +16,7 @@ from export.precision.measure import measure
 from export.precision.pixels import float_detour
 from flatfold import __version__
 from flatfold.contract.errors import FlatfoldError, UsageError
+from flatfold.contract.files import check_replaceable
 from training.checkpoint import load
 from training.data import find_cifar10
 from training.datasets import is_cifar10, load_datasets
@@ -79,7 +80,10 @@ def export_checkpoint(
     Raises:
         FlatfoldError: unreadable checkpoint, a network that cannot be exported, a failed proof,
             or a path that cannot be written.
+        UsageError: settings that do not go together, or `output` is the checkpoint itself.
     """
+    if check_replaceable(output).resolve() == Path(checkpoint).resolve():
+        raise UsageError(f"{output} is the checkpoint, which would be lost; choose another name")
     if settings.keep_float and settings.precision != "int8":
         raise UsageError(f"--keep-float is for --precision int8, not {settings.precision}")
     loaded = load(checkpoint)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shlex
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -97,9 +95,26 @@ def _figures(measured: Evaluation) -> dict[str, Any]:
     return rounded | {"test_images": measured.images}
 
 
+def _command(trainer: Trainer) -> str:
+    """Return what trains this again, without the folders of this machine."""
+    recipe = trainer.recipe
+    flags = {
+        "preset": recipe.preset,
+        "epochs": recipe.epochs,
+        "batch-size": recipe.batch_size,
+        "image-size": recipe.network.image_size,
+        "seed": trainer.seed,
+        "precision": trainer.compute.precision,
+    }
+    words = [f"--{name} {value}" for name, value in flags.items()]
+    if recipe.network.branches:
+        words.append("--branches")
+    return " ".join(["flatfold train", *words])
+
+
 def _provenance(trainer: Trainer) -> dict[str, Any]:
     return {
-        "command": shlex.join(["flatfold", *sys.argv[1:]]),
+        "command": _command(trainer),
         "recipe": trainer.recipe.to_dict(),
         "seed": trainer.seed,
         "training_seconds": round(sum(record["seconds"] for record in trainer.history), 1),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flatfold.contract.errors import FlatfoldError, UsageError
-from flatfold.contract.files import atomic_path
+from flatfold.contract.files import atomic_path, check_replaceable
 
 if TYPE_CHECKING:
     import argparse
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         for other in (args.model, args.output):
             if args.report.resolve() == other.resolve():
                 raise UsageError(f"--report {args.report} would overwrite the model {other}")
+    check_replaceable(args.output)  # before the work, not after it
     model, folder = open_model(args.model)
     _check_data_is_safe(args, model, folder)
     with ExitStack() as stack:

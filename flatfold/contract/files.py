@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def check_replaceable(target: str | Path) -> Path:
+    """Return `target` as a path, which may be missing or a file, but nothing else.
+
+    A rename would put a file in the place of a device such as /dev/null.
+
+    Raises:
+        FlatfoldError: it is a folder, a device or the like.
+    """
+    target = Path(target)
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "no regular file"
+        raise FlatfoldError(f"cannot write {target}: it is {kind}; give the path of a file")
+    return target
+
+
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`, and rename it onto `target` when the block ends well.
@@ -22,9 +37,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     block raises, the temporary file is removed and `target` stays as it was.
 
     Raises:
-        FlatfoldError: the folder does not exist or cannot be written.
+        FlatfoldError: the folder does not exist or cannot be written, or `target` is no file.
     """
-    target = Path(target)
+    target = check_replaceable(target)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from flatfold.contract.errors import FlatfoldError
@@ -28,6 +30,17 @@ def test_names_a_folder_that_is_missing(tmp_path):
     target = tmp_path / "nowhere" / "model.onnx"
     with pytest.raises(FlatfoldError, match=r"nowhere/model\.onnx"), atomic_path(target):
         pass
+
+
+def test_what_is_no_file_is_left_in_its_place(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in (("folder", "it is a folder"), ("pipe", "no regular file")):
+        with pytest.raises(FlatfoldError, match=words), atomic_path(tmp_path / name):
+            pass
+    assert (tmp_path / "folder").is_dir()
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
 
 
 def test_the_file_is_as_readable_as_any_other(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import onnx
@@ -110,6 +111,15 @@ def test_bad_input_is_one_line(tmp_path, capsys, content, words):
 def test_an_output_that_cannot_be_written_is_one_line(model, tmp_path, capsys):
     assert main(["fold", str(model), "-o", str(tmp_path / "missing" / "out.onnx")]) == 1
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_an_output_that_is_no_file_stays_what_it_is(model, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["fold", str(model), "-o", str(tmp_path / "pipe")]) == 1
+    said = capsys.readouterr()
+    assert "no regular file" in said.err
+    assert not said.out  # nothing was folded in vain
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_external_data_is_folded_and_proven(model, tmp_path):

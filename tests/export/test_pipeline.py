@@ -40,6 +40,14 @@ def pictures(tmp_path_factory):
     return folder
 
 
+def test_the_checkpoint_is_never_written_over(checkpoint, tmp_path, capsys):
+    own = shutil.copyfile(checkpoint, tmp_path / "model.safetensors")
+    before = own.read_bytes()
+    assert main(["export", str(own), "-o", str(own)]) == 2
+    assert "is the checkpoint" in capsys.readouterr().err
+    assert own.read_bytes() == before
+
+
 def export(checkpoint, folder, seed: str, *arguments: str) -> bytes:
     """Export a copy of `checkpoint` in `folder`, in a process of its own; `seed` also threads."""
     folder.mkdir()

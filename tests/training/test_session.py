@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from flatfold.cli import main
+from flatfold.cli import build_parser, main
 from tests.training.class_folders import paint
 from training import checkpoint
 from training.data import Pictures
@@ -73,6 +73,9 @@ def test_class_folders_end_in_a_checkpoint_with_their_labels(
     assert card.labels == ("grass", "rose")
     assert (card.height, card.width) == (9, 9)
     assert card.accuracy["test_images"] == 8
+    recorded = card.provenance["command"]
+    assert build_parser("train").parse_args(recorded.split()[1:]).epochs == 1
+    assert str(tmp_path) not in json.dumps(card.provenance), "no paths of this machine"
 
     capsys.readouterr()
     model, data = str(run / "model.safetensors"), str(tmp_path / "my flowers")
