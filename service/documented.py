@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as StarletteResponse
@@ -18,6 +18,7 @@ from service.routes import router as own_routes
 from service.v2.router import router as v2_routes
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from starlette.requests import Request
 
     from service.state import State
@@ -30,7 +31,8 @@ DESCRIPTION = (
 
 def make_framework(state: State) -> FastAPI:
     """Return the FastAPI application for `state`."""
-    app = FastAPI(
+    # The documentation's scripts come from here: a closed network has no other place for them.
+    app = FastAPIOffline(
         title="flatfold",
         version=flatfold.__version__,
         description=DESCRIPTION,

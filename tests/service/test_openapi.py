@@ -1,5 +1,7 @@
 """The API against its own OpenAPI document: whatever is sent, only declared answers come back."""
 
+import re
+
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -44,10 +46,15 @@ def test_classify_documents_every_body_and_error_with_examples(schema):
         assert "example" in answer["content"]["application/json"]
 
 
-def test_the_documentation_page_is_there(server):
-    page = httpx.get(f"{server.url}/docs")
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_documentation_page_and_all_that_it_loads_come_from_the_server(server, path):
+    page = httpx.get(f"{server.url}{path}")
     assert page.status_code == 200
     assert "/openapi.json" in page.text
+    loaded = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page.text)
+    assert any(name.endswith(".js") for name in loaded)
+    for name in loaded:
+        assert httpx.get(f"{server.url}{name}").status_code == 200, name
 
 
 QUICK = settings(
