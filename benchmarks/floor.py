@@ -5,23 +5,25 @@ Every share in the tables is a share of the images per second that these two rea
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 
 from benchmarks.apps.pipeline import Pipeline
-from benchmarks.bodies import SIDE
+from benchmarks.bodies import KINDS, SIDE, write_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.queues import SimpleQueue
     from multiprocessing.synchronize import Barrier
-    from pathlib import Path
 
 PROCESSES = 2
 WARM_UP = 20  # pictures
@@ -90,12 +92,6 @@ def measure_floor(model: str, kind: str, paths: list[Path], seconds: float) -> f
 
 def main() -> int:
     """`python -m benchmarks.floor MODEL`: the floor alone, for a quick look."""
-    import argparse  # noqa: PLC0415 (the workers have no need of these)
-    import tempfile  # noqa: PLC0415
-    from pathlib import Path  # noqa: PLC0415
-
-    from benchmarks.bodies import KINDS, write_bodies  # noqa: PLC0415
-
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("model")
     parser.add_argument("--seconds", type=float, default=3.0)
