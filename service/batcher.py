@@ -1,7 +1,8 @@
 """Greedy batching: an idle runtime takes what is there; what comes while it runs goes next.
 
-There is no polling and no waiting for a batch to fill. The batcher knows rows and a function that
-maps a batch of rows to arrays; it knows nothing of HTTP or of models.
+There is no polling and no waiting for a batch to fill. The runtime's thread takes its next batch by
+itself, so that it need not wait for an event loop that is busy decoding and answering. The batcher
+knows rows and a function that maps a batch of rows to arrays; it knows nothing of HTTP or models.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +51,7 @@ class Batcher:
     Args:
         run: maps rows (n, ...) to arrays of n rows each, by name; called in a thread of its own,
             one call at a time.
-        max_batch: most rows in one call; a larger request is refused.
+        max_batch: most rows in one call; a larger request is split.
         max_queue: most rows waiting, those that are running not counted.
         on_batch: told of each call: rows, seconds in it, and the longest wait before it in seconds.
         name: for the thread's name.
@@ -59,7 +61,7 @@ class Batcher:
         self,
         run: Callable[[NDArray[Any]], Arrays],
         *,
-        max_batch: int = 32,
+        max_batch: int = 16,
         max_queue: int = 256,
         on_batch: Callable[[int, float, float], None] | None = None,
         name: str = "model",
@@ -71,8 +73,10 @@ class Batcher:
         self._queue: deque[_Entry] = deque()
         self.queued = 0  # rows waiting
         self.running = 0  # rows in the runtime
-        self._closed = False
-        self._idle: asyncio.Future[None] | None = None
+        # Guards the queue, its count and `_busy`: the event loop adds, the runtime's thread takes.
+        self._lock = Lock()
+        self._busy = False  # the thread will look at the queue again before it rests
+        self._end: Future[None] | None = None  # of the thread; set when the batcher is shut
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"infer-{name}")
 
     async def submit(self, rows: NDArray[Any], *, deadline: float | None = None) -> Arrays:
@@ -89,7 +93,7 @@ class Batcher:
             InternalError: the runtime threw, or gave another number of rows.
         """
         count = len(rows)
-        if self._closed:
+        if self._end is not None:
             raise NotReadyError("the model is being unloaded; try again")
         # Requests that fit no batch are split: each part has its place in the queue.
         if self.queued + count > self.max_queue and (self.queued or self.running):
@@ -109,10 +113,12 @@ class Batcher:
         if deadline is not None:
             delay = max(0.0, deadline - entry.arrived)
             entry.timer = loop.call_later(delay, self._expire, entry)
-        self._queue.append(entry)
-        self.queued += len(rows)
-        if not self.running:
-            self._start(loop)
+        with self._lock:
+            self._queue.append(entry)
+            self.queued += len(rows)
+            idle, self._busy = not self._busy, True
+        if idle:
+            self._thread.submit(self._work, loop, self._take())
         return entry.answer
 
     def _expire(self, entry: _Entry) -> None:
@@ -123,46 +129,36 @@ class Batcher:
                 DeadlineExceededError(f"no answer within the deadline: waited {waited:.3f} s")
             )
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hand the next batch to the runtime, if anything is waiting."""
-        batch = self._take()
-        if not batch:
-            if self._idle is not None and not self._idle.done():
-                self._idle.set_result(None)
-            return
-        self.running = sum(len(entry.rows) for entry in batch)
-        wait = monotonic() - batch[0].arrived
-        call = self._thread.submit(_run_batch, self._run, [entry.rows for entry in batch])
-        call.add_done_callback(
-            lambda done: loop.call_soon_threadsafe(self._finish, loop, batch, done, wait)
-        )
+    def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Entry]) -> None:
+        """Run `batch`, then the next ones as long as anything waits; in the runtime's thread."""
+        while batch:
+            wait = monotonic() - batch[0].arrived
+            outcomes, seconds = _run_batch(self._run, [entry.rows for entry in batch])
+            loop.call_soon_threadsafe(self._finish, batch, outcomes, seconds, wait)
+            batch = self._take()
 
     def _take(self) -> list[_Entry]:
         """Remove and return the next entries, max_batch rows at most; the dead are dropped."""
         batch: list[_Entry] = []
         rows = 0
-        while self._queue:
-            entry = self._queue[0]
-            if not entry.answer.done() and rows + len(entry.rows) > self.max_batch:
-                break
-            self._queue.popleft()
-            self.queued -= len(entry.rows)
-            if not entry.answer.done():
-                batch.append(entry)
-                rows += len(entry.rows)
+        with self._lock:
+            while self._queue:
+                entry = self._queue[0]
+                if not entry.answer.done() and rows + len(entry.rows) > self.max_batch:
+                    break
+                self._queue.popleft()
+                self.queued -= len(entry.rows)
+                if not entry.answer.done():
+                    batch.append(entry)
+                    rows += len(entry.rows)
+            self.running = rows
+            self._busy = bool(batch)
         return batch
 
     def _finish(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: list[_Entry],
-        done: Future[_Outcome],
-        wait: float,
+        self, batch: list[_Entry], outcomes: list[Arrays | Exception], seconds: float, wait: float
     ) -> None:
-        """Start the next batch first, then hand out the results of this one."""
-        rows, self.running = self.running, 0
-        self._start(loop)
-        outcomes, seconds = done.result()
+        """Hand out the results of a batch."""
         for entry, outcome in zip(batch, outcomes, strict=True):
             if entry.timer is not None:
                 entry.timer.cancel()
@@ -173,15 +169,14 @@ class Batcher:
             else:
                 entry.answer.set_result(outcome)
         if self._on_batch is not None:
-            self._on_batch(rows, seconds, wait)
+            self._on_batch(sum(len(entry.rows) for entry in batch), seconds, wait)
 
     async def drain(self) -> None:
         """Take nothing more, wait until everything queued is answered, and end the thread."""
-        self._closed = True
-        if self.running or self._queue:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
-        self._thread.shutdown(wait=False)
+        if self._end is None:
+            self._end = self._thread.submit(lambda: None)  # comes behind all that is queued
+            self._thread.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(self._end))
 
 
 _Outcome = tuple[list["Arrays | Exception"], float]

@@ -165,6 +165,22 @@ def test_a_wrong_number_of_rows_is_an_error_and_no_wrong_answer(wrong):
     run(scenario())
 
 
+def test_the_next_batch_does_not_wait_for_a_busy_event_loop():
+    async def scenario():
+        runtime = Runtime(held=True)
+        batcher = Batcher(runtime)
+        tasks = [asyncio.ensure_future(batcher.submit(rows(1)))]
+        await entered(runtime)
+        tasks.append(asyncio.ensure_future(batcher.submit(rows(2))))
+        await asyncio.sleep(0)
+        runtime.entered.clear()
+        runtime.gate.set()
+        assert runtime.entered.wait(20)  # the loop itself stands still here
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+
+
 def test_drain_finishes_what_is_queued_and_takes_nothing_new():
     async def scenario():
         runtime = Runtime(held=True)
@@ -178,6 +194,7 @@ def test_drain_finishes_what_is_queued_and_takes_nothing_new():
         assert not draining.done()
         runtime.gate.set()
         await draining
+        await batcher.drain()  # a second time changes nothing
         assert [(await task)["double"].item() for task in tasks] == [0, 2, 4]
 
     run(scenario())
