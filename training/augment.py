@@ -1,9 +1,10 @@
-"""Augmentation of whole batches of uint8 pictures: flip, translation and cutout in one gather."""
+"""Augmentation of whole batches: flip and translation in one gather, cutout, and shrinking."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def augment(
@@ -61,6 +62,17 @@ def cutout(images: Tensor, generator: torch.Generator, *, size: int) -> Tensor:
     inside_columns = (columns >= 0) & (columns < size)
     inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
     return images.masked_fill(inside, 0)
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """Return float (n, 3, h, w) pictures as (n, 3, side, side), averaging the pixels that merge.
+
+    The memory is channels last, as it came.
+    """
+    if images.shape[2:] == (side, side):
+        return images
+    small = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last)
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

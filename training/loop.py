@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from flatfold.contract.errors import FlatfoldError
 from training import state
-from training.augment import augment, cutout, normalise
+from training.augment import augment, cutout, normalise, shrink
 from training.distributed import synchronise_norms
 from training.lookahead import EVERY, Lookahead
 from training.network import FlatNet, initialise, place, whiten
@@ -211,6 +211,7 @@ class Trainer:
             self.train_set.images[picked], flipped, generator, translate=self.recipe.translate
         )
         images = cutout(normalise(images, MEAN, STD), generator, size=self.recipe.cutout)
+        images = shrink(images, self.recipe.side(epoch))
         return images, self.train_set.labels[picked]
 
     def _step(
@@ -255,9 +256,10 @@ class Trainer:
 def _check_batch(recipe: Recipe, processes: int) -> None:
     """Raise a TrainingError where a batch norm would have a single value for a channel."""
     share = recipe.learnt_from(recipe.batch_size) // processes
-    values = share * recipe.network.last_side**2
+    smallest = replace(recipe, network=replace(recipe.network, image_size=recipe.side(0)))
+    values = share * smallest.network.last_side**2
     if recipe.hardest < 1:
-        values = min(values, recipe.batch_size * proxy_shape(recipe).last_side ** 2)
+        values = min(values, recipe.batch_size * proxy_shape(smallest).last_side ** 2)
     if values < 2:
         raise TrainingError(
             f"a batch of {recipe.batch_size} leaves the last batch norm fewer than two values a "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from flatfold.contract.errors import UsageError
 
@@ -49,6 +50,14 @@ class NetworkConfig:
     bn_momentum: float = 0.4
     branches: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise a UsageError where the pictures are too small for the number of blocks."""
+        if self.image_size < self.smallest_side:
+            raise UsageError(
+                f"{self.image_size} pixels are too small for {len(self.widths)} blocks; "
+                f"--image-size must be at least {self.smallest_side}"
+            )
+
     @property
     def name(self) -> str:
         """The architecture's name as it is served, branches merged: flatnet-64x2-256x3-384x3."""
@@ -71,19 +80,15 @@ class NetworkConfig:
         return total + before * self.classes
 
     @property
-    def last_side(self) -> int:
-        """Height and width of the last block's output, in pixels.
+    def smallest_side(self) -> int:
+        """Height and width in pixels of the smallest pictures that leave the last block a place."""
+        side: int = 2 ** len(self.widths) + WHITEN_KERNEL - 1
+        return side
 
-        Raises:
-            UsageError: the picture is too small for the number of blocks.
-        """
+    @property
+    def last_side(self) -> int:
+        """Height and width of the last block's output, in pixels."""
         side: int = (self.image_size - WHITEN_KERNEL + 1) // 2 ** len(self.widths)
-        if side < 1:
-            smallest = 2 ** len(self.widths) + WHITEN_KERNEL - 1
-            raise UsageError(
-                f"{self.image_size} pixels are too small for {len(self.widths)} blocks; "
-                f"--image-size must be at least {smallest}"
-            )
         return side
 
     def to_dict(self) -> dict[str, Any]:
@@ -182,7 +187,6 @@ class FlatNet(nn.Module):
             Block(a, b, depth, config.bn_momentum, branches=config.branches)
             for (a, b), depth in zip(pairwise(widths), config.depths, strict=True)
         )
-        self.pool = nn.MaxPool2d(config.last_side)
         self.head = nn.Linear(config.widths[-1], config.classes, bias=False)
         self.logit_scale = config.logit_scale
 
@@ -223,7 +227,8 @@ class FlatNet(nn.Module):
         x = torch.relu(self.whiten(x))
         for block in self.blocks:
             x = block(x)
-        logits: Tensor = self.head(self.pool(x).flatten(1))
+        # The last pool covers whatever is left, since a recipe may begin with smaller pictures.
+        logits: Tensor = self.head(functional.max_pool2d(x, x.shape[2:]).flatten(1))
         return logits if self.logit_scale == 1 else logits * self.logit_scale
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+# 24 of CIFAR-10's 32 pixels: half the operations, and the last block still sees 2x2 places.
+SMALL_SCALE = 0.75
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a network is trained.
@@ -39,6 +43,8 @@ class Recipe:
         translate: largest random shift in pixels.
         cutout: side of the square that is blanked, in pixels; 0 for none.
         lookahead: average the weights with a slow copy every five steps.
+        progressive: share of the epochs, the first ones, that learn from smaller pictures
+            (progressive resizing), as `side` says.
         flip: "alternating", each picture mirrored in every other epoch, or "random".
         dirac: start the 3x3 filters with the identity.
         whitening: the first convolution whitens; else its filters are random. Neither learns.
@@ -63,6 +69,7 @@ class Recipe:
     translate: int = 2
     cutout: int = 0
     lookahead: bool = False
+    progressive: float = 0.0
     flip: str = "alternating"
     dirac: bool = True
     whitening: bool = True
@@ -72,15 +79,23 @@ class Recipe:
         """Return how many of `count` pictures the network learns from, one at least."""
         return max(1, round(self.hardest * count))
 
+    def side(self, epoch: int) -> int:
+        """Return the height and width, in pixels, at which `epoch` (from 0) sees the pictures."""
+        whole = self.network.image_size
+        if epoch >= round(self.progressive * self.epochs):
+            return whole
+        return max(min(whole, self.network.smallest_side), round(SMALL_SCALE * whole))
+
     def operations(self, pictures: int) -> float:
         """Return the floating-point operations of training on `pictures` training pictures.
 
         6 a multiply-add: two each for the forward pass and both gradients of the backward pass.
         The proxy network that chooses the hardest pictures is not counted.
         """
-        steps = pictures // self.batch_size * self.epochs
-        learnt = steps * self.learnt_from(self.batch_size)
-        return 6.0 * self.network.multiply_adds * learnt
+        sides = [self.side(epoch) for epoch in range(self.epochs)]
+        each = sum(replace(self.network, image_size=side).multiply_adds for side in sides)
+        steps = pictures // self.batch_size
+        return 6.0 * each * steps * self.learnt_from(self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""

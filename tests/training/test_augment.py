@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.augment import augment, cutout, normalise
+from training.augment import augment, cutout, normalise, shrink
 
 IMAGES = torch.randint(0, 256, (6, 8, 10, 3), generator=torch.Generator().manual_seed(0)).to(
     torch.uint8
@@ -46,3 +46,15 @@ def test_normalise_gives_channels_first_and_the_written_formula():
         seen[2, 1, 3, 4].item() == np.float32(expected).item()
         or abs(seen[2, 1, 3, 4] - expected) < 1e-6
     )
+
+
+def test_shrinking_averages_and_keeps_the_memory_order():
+    images = torch.zeros(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    images[:, :, :, 4:] = 1
+    small = shrink(images, 4)
+    assert small.shape == (2, 3, 4, 4)
+    assert small.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(small.mean(dim=(2, 3)), torch.tensor(0.5))
+    assert (small[..., 0] < 0.01).all()
+    assert (small[..., 3] > 0.99).all()
+    assert shrink(images, 8) is images

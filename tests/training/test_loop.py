@@ -57,6 +57,17 @@ def test_a_broken_run_resumed_ends_with_the_same_bits(tmp_path, base):
     assert [record["epoch"] for record in again.history] == [1, 2, 3]
 
 
+def test_progressive_epochs_learn_from_smaller_pictures(tmp_path):
+    run = trainer(tiny_recipe("fast", epochs=2, progressive=0.5))
+    sides = []
+    run.network.whiten.register_forward_pre_hook(
+        lambda module, inputs: sides.append((module.training, inputs[0].shape[-1]))
+    )
+    run.run(tmp_path / "state.safetensors", Recorder())
+    assert [side for learning, side in sides if learning] == [9] * 10 + [12] * 10
+    assert {side for learning, side in sides if not learning} == {12}
+
+
 def test_seeds_repeat_and_differ(tmp_path):
     first, again, other = (
         weights(trainer(tiny_recipe(epochs=1), seed).run(tmp_path / "state", Recorder()))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,18 @@ def test_multiply_adds_are_those_of_the_layers() -> None:
 def test_a_recipe_survives_json_and_lacks_no_new_field() -> None:
     recipe = preset("best")
     saved = recipe.to_dict()
-    for field in ("flip", "dirac", "whitening"):
+    for field in ("flip", "dirac", "whitening", "progressive"):
         del saved[field]
     del saved["network"]["branches"]
     assert Recipe.from_dict(saved) == recipe
+
+
+def test_the_first_epochs_see_smaller_pictures() -> None:
+    recipe = replace(preset("best"), epochs=5, progressive=0.4)
+    assert [recipe.side(epoch) for epoch in range(5)] == [24, 24, 32, 32, 32]
+    assert 0.75 < recipe.operations(2000) / replace(recipe, progressive=0).operations(2000) < 0.9
+    tiny = replace(recipe, network=NetworkConfig(image_size=10))
+    assert tiny.side(0) == 9  # the smallest that three blocks take
 
 
 def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
