@@ -57,6 +57,20 @@ def _all_pictures(recipe: Recipe) -> Recipe:
     return replace(recipe, hardest=1.0, epochs=max(1, round(recipe.epochs * recipe.hardest)))
 
 
+def _whole_pictures(recipe: Recipe) -> Recipe:
+    """Pictures of full size throughout, in as many epochs as cost the same."""
+    whole = replace(recipe, progressive=0.0)
+    share = recipe.operations(recipe.batch_size) / whole.operations(recipe.batch_size)
+    return replace(whole, epochs=max(1, round(recipe.epochs * share)))
+
+
+def _large_batches(recipe: Recipe) -> Recipe:
+    """airbench94_muon's own batch, and the rates that it has there."""
+    if recipe.filters != "muon":
+        return recipe
+    return replace(recipe, batch_size=2000, filter_lr=0.24, filter_momentum=0.6, weight_decay=4e-3)
+
+
 VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     WHOLE: lambda recipe: recipe,
     "random instead of alternating flip": lambda recipe: replace(recipe, flip="random"),
@@ -66,6 +80,8 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "no label smoothing": lambda recipe: replace(recipe, label_smoothing=0.0),
     "no lookahead": lambda recipe: replace(recipe, lookahead=False),
     "all pictures, not the hardest, same cost": _all_pictures,
+    "whole pictures from the start, same cost": _whole_pictures,
+    "batches of 2,000 as in airbench94_muon": _large_batches,
     "no cutout": lambda recipe: replace(recipe, cutout=0),
     "with branches": lambda recipe: replace(recipe, network=replace(recipe.network, branches=True)),
 }

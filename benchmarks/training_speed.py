@@ -31,6 +31,7 @@ import torch
 from benchmarks.machine import commit, cpu
 from benchmarks.trials import put_table
 from flatfold.contract.files import atomic_path
+from training.data import SIDE
 from training.loop import Split, Trainer
 from training.memory import keep_freed_pages
 from training.precision import choose_compute
@@ -39,6 +40,8 @@ from training.recipe import preset
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+
+    from training.recipe import Recipe
 
 PICTURES = 50_000
 
@@ -68,9 +71,18 @@ class _Stopwatch:
         self._last = 0.0  # the held-out pictures and the state between two epochs are no step
 
 
-def time_preset(trainer: Trainer, steps: int) -> list[float]:
-    """Return the seconds of `steps` steps of a run."""
+def phases(recipe: Recipe) -> dict[int, list[int]]:
+    """Return the epochs that see the pictures at each side: only those cost the same."""
+    found: dict[int, list[int]] = {}
+    for epoch in range(recipe.epochs):
+        found.setdefault(recipe.side(epoch), []).append(epoch)
+    return found
+
+
+def time_preset(trainer: Trainer, epoch: int, steps: int) -> list[float]:
+    """Return the seconds of `steps` steps of a run, from the beginning of `epoch` on."""
     watch = _Stopwatch(steps)
+    trainer.next_epoch = epoch
     with tempfile.TemporaryDirectory() as folder:
         try:
             trainer.run(Path(folder) / "state.safetensors", watch)
@@ -90,20 +102,34 @@ def time_steps(step: Callable[[], object], steps: int) -> list[float]:
     return seconds
 
 
-def summary(seconds: list[float], steps_per_epoch: int, epochs: int) -> dict[str, Any]:
-    """Return the median step, its spread, and what an epoch and the whole training take."""
-    median = statistics.median(seconds)
+def summary(timed: dict[int, list[float]], epochs: dict[int, int], steps: int) -> dict[str, Any]:
+    """Return what a step of each phase, and the whole training, take.
+
+    Args:
+        timed: seconds of single steps, by the pictures' side.
+        epochs: how many epochs, by the pictures' side.
+        steps: steps in an epoch.
+    """
+    medians = {side: statistics.median(seconds) for side, seconds in timed.items()}
     return {
-        "steps_timed": len(seconds),
-        "seconds_per_step": {
-            "median": round(median, 4),
-            "smallest": round(min(seconds), 4),
-            "largest": round(max(seconds), 4),
-        },
-        "steps_per_epoch": steps_per_epoch,
-        "epochs": epochs,
-        "seconds_per_epoch": round(median * steps_per_epoch, 1),
-        "seconds_of_training": round(median * steps_per_epoch * epochs, 1),
+        "phases": [
+            {
+                "side": side,
+                "epochs": epochs[side],
+                "steps_timed": len(seconds),
+                "seconds_per_step": {
+                    "median": round(medians[side], 4),
+                    "smallest": round(min(seconds), 4),
+                    "largest": round(max(seconds), 4),
+                },
+                "seconds_per_epoch": round(medians[side] * steps, 1),
+            }
+            for side, seconds in timed.items()
+        ],
+        "steps_per_epoch": steps,
+        "seconds_of_training": round(
+            sum(medians[side] * steps * count for side, count in epochs.items()), 1
+        ),
     }
 
 
@@ -159,18 +185,21 @@ def table(report: dict[str, Any]) -> str:
     """Return the report as Markdown."""
     machine = report["machine"]
     lines = [
-        "| recipe | seconds a step: median (smallest to largest) | epoch | training | share |",
-        "|---|---:|---:|---:|---:|",
+        "| recipe | pictures | seconds a step: median (smallest to largest) | epochs | training |",
+        "|---|---|---:|---:|---:|",
     ]
     for name, entry in report["recipes"].items():
-        step = entry["seconds_per_step"]
-        share = entry.get("share")
-        lines.append(
-            f"| {name}, {entry['precision']} | {step['median']:.2f} ({step['smallest']:.2f} to "
-            f"{step['largest']:.2f}), {entry['steps_timed']} steps | "
-            f"{entry['seconds_per_epoch']:.0f} s | {entry['epochs']} epochs, "
-            f"{entry['seconds_of_training']:.0f} s | {f'{share:.0%}' if share else ''} |"
-        )
+        share = f", {entry['share']:.0%}" if "share" in entry else ""
+        cells = [f"{name}, {entry['precision']}", f"{entry['seconds_of_training']:.0f} s{share}"]
+        for phase in entry["phases"]:
+            step = phase["seconds_per_step"]
+            spread = f"({step['smallest']:.2f} to {step['largest']:.2f})"
+            lines.append(
+                f"| {cells[0]} | {phase['side']} px "
+                f"| {step['median']:.2f} {spread}, {phase['steps_timed']} steps "
+                f"| {phase['epochs']} of {phase['seconds_per_epoch']:.0f} s | {cells[1]} |"
+            )
+            cells = ["", ""]  # named and summed up in the recipe's first row
     facts = ", ".join(f"{key} {value}" for key, value in machine.items())
     return "\n".join([*lines, "", f"`{report['command']}`: {facts}."]) + "\n"
 
@@ -201,21 +230,29 @@ def main() -> None:
         trainers[name] = Trainer(preset(name), train, holdout, seed=0, compute=compute)
     port = Port(args.beside, args.threads) if args.beside else None
 
-    ours: dict[str, list[float]] = {name: [] for name in trainers}
+    at = {name: phases(trainer.recipe) for name, trainer in trainers.items()}
+    ours: dict[str, dict[int, list[float]]] = {
+        name: {side: [] for side in sides} for name, sides in at.items()
+    }
     theirs: list[float] = []
     for turn in range(args.turns):
         print(f"turn {turn + 1} of {args.turns}", flush=True)
         for name, trainer in trainers.items():
-            ours[name] += time_preset(trainer, args.steps)
+            for side, epochs in at[name].items():
+                ours[name][side] += time_preset(trainer, epochs[0], args.steps)
         if port is not None:
             theirs += port.time(args.steps)
     recipes: dict[str, dict[str, Any]] = {
-        name: summary(ours[name], trainer.steps_per_epoch, trainer.recipe.epochs)
+        name: summary(
+            ours[name],
+            {side: len(epochs) for side, epochs in at[name].items()},
+            trainer.steps_per_epoch,
+        )
         | {"precision": compute.precision + (", compiled" if args.compile else "")}
         for name, trainer in trainers.items()
     }
     if port is not None:
-        whole = summary(theirs, port.steps_per_epoch, port.epochs)
+        whole = summary({SIDE: theirs}, {SIDE: port.epochs}, port.steps_per_epoch)
         for entry in recipes.values():
             entry["share"] = round(entry["seconds_of_training"] / whole["seconds_of_training"], 3)
         recipes[args.beside.stem] = whole | {"precision": "fp32"}
