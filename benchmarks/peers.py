@@ -88,7 +88,7 @@ def torch_fx(module: Any, arguments: tuple[Any, ...]) -> tuple[int, Any]:
     from torch.fx.experimental.optimization import fuse
 
     fused: Any = fuse(module)
-    norms = torch.nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - all ranks at once
+    norms = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
     called = [node.target for node in fused.graph.nodes if node.op == "call_module"]
     left = sum(isinstance(fused.get_submodule(target), norms) for target in called)
     return left, fused(*arguments).detach().numpy()

@@ -36,7 +36,7 @@ def _enter(name: str, make: Callable[[], nn.Module], shape: tuple[int, ...] = PI
 def randomised(module: nn.Module) -> nn.Module:
     """Draw all statistics, gammas of both signs included, and switch to inference."""
     for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - all ranks at once
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             with torch.no_grad():
                 if layer.affine:
                     layer.weight.copy_(torch.randn_like(layer.weight) + 0.5)

@@ -22,6 +22,7 @@ import time
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -34,30 +35,33 @@ from export.proof import ProofError, prove
 from tests.export.oracle import run_onnxruntime
 from training.data import load_cifar10
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PICTURES = 64
 PICTURES_IN_FLOAT64 = 16
 PROOF_SAMPLES = 16
 LEAST_VARIANCE = 0.05
-NETWORKS = {
-    "VGG16": "VGG('VGG16')",
-    "ResNet18": "ResNet18()",
-    "ResNet50": "ResNet50()",
-    "PreActResNet18": "PreActResNet18()",
-    "GoogLeNet": "GoogLeNet()",
-    "DenseNet (cifar)": "densenet_cifar()",
-    "ResNeXt29_2x64d": "ResNeXt29_2x64d()",
-    "MobileNet": "MobileNet()",
-    "MobileNetV2": "MobileNetV2()",
-    "DPN26": "DPN26()",
-    "SENet18": "SENet18()",
-    "ShuffleNetG2": "ShuffleNetG2()",
-    "ShuffleNetV2": "ShuffleNetV2(1)",
-    "EfficientNetB0": "EfficientNetB0()",
-    "RegNetX_200MF": "RegNetX_200MF()",
-    "RegNetY_400MF": "RegNetY_400MF()",
-    "SimpleDLA": "SimpleDLA()",
-    "DLA": "DLA()",
-    "PNASNetA": "PNASNetA()",
+NETWORKS: dict[str, Callable[[Any], nn.Module]] = {
+    "VGG16": lambda models: models.VGG("VGG16"),
+    "ResNet18": lambda models: models.ResNet18(),
+    "ResNet50": lambda models: models.ResNet50(),
+    "PreActResNet18": lambda models: models.PreActResNet18(),
+    "GoogLeNet": lambda models: models.GoogLeNet(),
+    "DenseNet (cifar)": lambda models: models.densenet_cifar(),
+    "ResNeXt29_2x64d": lambda models: models.ResNeXt29_2x64d(),
+    "MobileNet": lambda models: models.MobileNet(),
+    "MobileNetV2": lambda models: models.MobileNetV2(),
+    "DPN26": lambda models: models.DPN26(),
+    "SENet18": lambda models: models.SENet18(),
+    "ShuffleNetG2": lambda models: models.ShuffleNetG2(),
+    "ShuffleNetV2": lambda models: models.ShuffleNetV2(1),
+    "EfficientNetB0": lambda models: models.EfficientNetB0(),
+    "RegNetX_200MF": lambda models: models.RegNetX_200MF(),
+    "RegNetY_400MF": lambda models: models.RegNetY_400MF(),
+    "SimpleDLA": lambda models: models.SimpleDLA(),
+    "DLA": lambda models: models.DLA(),
+    "PNASNetA": lambda models: models.PNASNetA(),
 }
 
 
@@ -166,11 +170,10 @@ def main() -> None:
         + "|---" * 12
         + "|"
     )
-    for name, call in NETWORKS.items():
+    for name, build in NETWORKS.items():
         if args.only and name not in args.only:
             continue
-        # The calls are the constants above; only what they build comes from the folder.
-        network = eval(f"models.{call}", {"models": models})  # noqa: S307
+        network = build(models)
         print(f"| {name} | {' | '.join(measured(network, pictures))} |", flush=True)
 
 

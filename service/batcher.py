@@ -83,7 +83,8 @@ class Batcher:
         """Return the arrays for `rows`, each with len(rows) rows in the same order.
 
         Args:
-            rows: (n, ...), 1 <= n <= max_batch, of the runtime's row shape and dtype.
+            rows: (n, ...), n at least 1, of the runtime's row shape and dtype; more than max_batch
+                are run in parts.
             deadline: `time.monotonic()` after which nobody wants the answer; None for never.
 
         Raises:

@@ -84,7 +84,7 @@ class Recipe:
         whole = self.network.image_size
         if epoch >= round(self.progressive * self.epochs):
             return whole
-        return max(min(whole, self.network.smallest_side), round(SMALL_SCALE * whole))
+        return max(self.network.smallest_side, round(SMALL_SCALE * whole))
 
     def operations(self, pictures: int) -> float:
         """Return the floating-point operations of training on `pictures` training pictures.

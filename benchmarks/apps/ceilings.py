@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.requests import Request  # noqa: TC002 (FastAPI reads it)
+from starlette.requests import Request  # noqa: TC002 (FastAPI resolves the route's annotations when it runs)
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
