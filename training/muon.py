@@ -16,15 +16,26 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrix: Tensor, steps: int = 3) -> Tensor:
-    """Push the singular values of `matrix` (rows, columns) towards one by Newton-Schulz steps."""
+    """Push the singular values of `matrix` (rows, columns) towards one by Newton-Schulz steps.
+
+    A step is x <- p(x x^T) x, with p(g) = a + b g + c g^2. All of them multiply from the left by
+    polynomials of the first x x^T, which commute: so the long x is met twice, at the beginning and
+    at the end, and the steps between compute with the short square x x^T alone. For filters
+    (384, 3456) this is half the operations.
+    """
     a, b, c = QUINTIC
     x: Tensor = matrix / (matrix.norm() + 1e-7)
     tall = x.size(0) > x.size(1)
     if tall:
         x = x.T
+    gram = x @ x.T
+    product = torch.eye(len(gram), dtype=x.dtype, device=x.device)
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        factor = torch.addmm(b * gram, gram, gram, alpha=c)
+        factor.diagonal().add_(a)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x.T if tall else x
 
 

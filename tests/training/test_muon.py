@@ -12,6 +12,20 @@ def test_singular_values_come_near_one(shape):
     assert values.max() < 1.3
 
 
+@pytest.mark.parametrize("shape", [(16, 144), (64, 16), (384, 3456)])
+def test_is_the_newton_schulz_iteration_as_published(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    matrix[0] = 1e-3 * matrix[1]  # a direction that is almost not there
+    x = matrix.double() / matrix.norm().double()
+    x = x.T if shape[0] > shape[1] else x
+    for _ in range(3):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    wanted = x.T if shape[0] > shape[1] else x
+    found = orthogonalise(matrix, steps=3)
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
+
+
 def test_keeps_the_singular_vectors():
     matrix = torch.randn(8, 20, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
