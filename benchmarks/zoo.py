@@ -7,6 +7,7 @@ them, such as github.com/kuangliu/pytorch-cifar.
 
 Each network gets random gammas of both signs, random betas, and the running statistics that real
 pictures then have in it: a fresh batch norm is nearly the identity and would hide a wrong fold.
+Then it learns for `--steps` steps; with 0 it stays as it began.
 An error is the RMS of a class's difference over the RMS of that class, the worst of all classes,
 over real pictures. Float32 rounds, so the original has an error of its own, to PyTorch in float64.
 The fold's own error is that of the folded file, its weights rounded to float32 once, when all that
@@ -29,6 +30,7 @@ import onnx
 import torch
 from torch import nn
 
+from benchmarks.zoo_training import as_inputs, train
 from export.float64 import run_float64
 from export.folding import fold_model
 from export.proof import ProofError, prove
@@ -120,7 +122,6 @@ def exported(network: nn.Module) -> onnx.ModelProto:
 
 def measured(network: nn.Module, pictures: torch.Tensor) -> list[str]:
     """Return the cells of one row; the reasons of what stayed go to the error output."""
-    network = randomised(network, pictures)
     original = exported(network)
     start = time.perf_counter()
     folded, report = fold_model(original)
@@ -159,11 +160,12 @@ def main() -> None:
     parser.add_argument("--models-dir", type=Path, required=True, help="folder of the package")
     parser.add_argument("--data-dir", type=Path, required=True, help="CIFAR-10's binary files")
     parser.add_argument("--only", nargs="*", help="names of networks")
+    parser.add_argument("--steps", type=int, default=60, help="of training, of 64 pictures each")
     args = parser.parse_args()
     sys.path.insert(0, str(args.models_dir))
     models = importlib.import_module("models")
-    images = load_cifar10(args.data_dir, train=False).images[:PICTURES].transpose(0, 3, 1, 2)
-    pictures = torch.from_numpy((images / 255 - 0.5) * 4).float()
+    pictures = as_inputs(load_cifar10(args.data_dir, train=False).images[:PICTURES])
+    lessons = load_cifar10(args.data_dir, train=True)
     print(
         "| network | BNs | folded | kept | seconds | folded to original | original to float64 "
         "| folded to float64 | the fold itself | proof | top-1 agreement | classes seen |\n"
@@ -173,7 +175,10 @@ def main() -> None:
     for name, build in NETWORKS.items():
         if args.only and name not in args.only:
             continue
-        network = build(models)
+        torch.manual_seed(0)
+        network = randomised(build(models), pictures)
+        train(network, lessons, args.steps)
+        network.eval()
         print(f"| {name} | {' | '.join(measured(network, pictures))} |", flush=True)
 
 
