@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrix: Tensor, steps: int = 3) -> Tensor:
+def orthogonalise(matrix: Tensor, steps: int) -> Tensor:
     """Push the singular values of `matrix` (rows, columns) towards one by Newton-Schulz steps.
 
     A step is x <- p(x x^T) x, with p(g) = a + b g + c g^2. All of them multiply from the left by
@@ -45,10 +45,19 @@ class Muon(torch.optim.Optimizer):
     Meant for convolution filters (out, in, k, k), taken as matrices (out, in * k * k). Before each
     step a weight is rescaled to the norm sqrt(out), as in airbench94_muon, so that the learning
     rate is a relative step. Everything is computed in the parameters' dtype.
+
+    Args:
+        params: the weights, or groups of them.
+        lr: learning rate.
+        momentum: share of the momentum that a step keeps.
+        newton_schulz: steps by which an update is made orthogonal.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float) -> None:
+    def __init__(
+        self, params: Iterable[Any], lr: float, momentum: float, newton_schulz: int
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
+        self._newton_schulz = newton_schulz
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure here
@@ -64,6 +73,7 @@ class Muon(torch.optim.Optimizer):
                 momentum = state["momentum_buffer"]
                 momentum.mul_(group["momentum"]).add_(parameter.grad)
                 gradient = parameter.grad.add(momentum, alpha=group["momentum"])
-                update = orthogonalise(gradient.reshape(len(gradient), -1)).view_as(parameter)
+                matrix = gradient.reshape(len(gradient), -1)
+                update = orthogonalise(matrix, self._newton_schulz).view_as(parameter)
                 parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
                 parameter.add_(update, alpha=-group["lr"])

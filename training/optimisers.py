@@ -40,7 +40,12 @@ def build_optimisers(network: FlatNet, recipe: Recipe) -> list[torch.optim.Optim
     ]
     if recipe.filters == "muon":
         optimisers.append(
-            Muon(network.filters(), lr=recipe.filter_lr, momentum=recipe.filter_momentum)
+            Muon(
+                network.filters(),
+                lr=recipe.filter_lr,
+                momentum=recipe.filter_momentum,
+                newton_schulz=recipe.newton_schulz,
+            )
         )
     for optimiser in optimisers:
         for entry in optimiser.param_groups:
