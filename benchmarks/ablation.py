@@ -22,6 +22,7 @@ from benchmarks.trials import (
     Ledger,
     Trial,
     add_trial_arguments,
+    mean_loss,
     percent,
     put_table,
     run_trials,
@@ -112,8 +113,8 @@ def render(wanted: list[Trial], ledger: Ledger) -> str:
             rows.setdefault(trial.name, {})[trial.seed] = row
     whole = rows.get(WHOLE, {})
     lines = [
-        "| recipe | held-out accuracy, % | points against as it is, seed by seed | operations |",
-        "|---|---|---|---:|",
+        "| recipe | held-out accuracy, % | points, seed by seed | loss | operations |",
+        "|---|---|---|---:|---:|",
     ]
     for name, found in rows.items():
         gaps = [
@@ -123,6 +124,7 @@ def render(wanted: list[Trial], ledger: Ledger) -> str:
         ]
         lines.append(
             f"| {name} | {percent(list(found.values()))} | {'' if name == WHOLE else gap(gaps)} "
+            f"| {mean_loss(list(found.values()))} "
             f"| {next(iter(found.values()))['operations']:.1e} |"
         )
     facts = dict.fromkeys(row["machine"] for found in rows.values() for row in found.values())
@@ -153,7 +155,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     base = preset(args.preset)
-    wanted = trials(replace(base, epochs=args.epochs or base.epochs), args.seeds, args.only)
+    base = replace(base, epochs=args.epochs or base.epochs, holdout=args.held_out)
+    wanted = trials(base, args.seeds, args.only)
     ledger = Ledger(args.output)
     states = args.output.parent.parent / "runs" / "trials"
     run_trials(wanted, ledger, load_cifar10(args.data_dir, train=True), states, args.limit)

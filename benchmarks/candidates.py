@@ -30,6 +30,7 @@ from benchmarks.trials import (
     Trial,
     add_trial_arguments,
     machine,
+    mean_loss,
     percent,
     put_table,
     run_trials,
@@ -122,11 +123,12 @@ def render(ledger: Ledger) -> str:
     lines = [
         "| network | multiply-adds | weights | MB fp32 / int8 | ms: "
         + " | ms: ".join(heads)
-        + " | held-out accuracy, % |",
-        "|---|---:|---:|---:|" + "---:|" * len(heads) + "---|",
+        + " | held-out accuracy, % | loss |",
+        "|---|---:|---:|---:|" + "---:|" * len(heads) + "---|---:|",
     ]
     speeds = {row["shape"]: row for row in ledger.find(kind="speed")}  # the newest of each
     for shape, row in sorted(speeds.items(), key=lambda item: item[1]["multiply_adds"]):
+        trained = [each for each in ledger.rows if each.get("trial") == shape]
         cells = [
             shape,
             f"{row['multiply_adds'] / 1e6:.0f} M",
@@ -138,15 +140,18 @@ def render(ledger: Ledger) -> str:
                 for name in PRECISIONS
                 for batch in BATCHES
             ),
-            percent([each for each in ledger.rows if each.get("trial") == shape]),
+            percent(trained),
+            mean_loss(trained),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     facts = dict.fromkeys(f"{row['machine']}, {row['rounds']} rounds" for row in speeds.values())
-    trained = dict.fromkeys(
-        f"{row['epochs']} epochs ({row['machine']})" for row in ledger.rows if "trial" in row
+    runs = dict.fromkeys(
+        f"{row['epochs']} epochs, {row['held_out']:,} held out ({row['machine']})"
+        for row in ledger.rows
+        if "trial" in row
     )
     lines += ["", "Speed: " + "; ".join(facts) + "."]
-    lines += [f"Accuracy: {', '.join(trained)}."] if trained else []
+    lines += [f"Accuracy: {', '.join(runs)}."] if runs else []
     return "\n".join(lines) + "\n"
 
 
@@ -177,7 +182,7 @@ def main() -> None:
     put_table(args.document, "candidates", render(ledger))
     if args.epochs:
         torch.set_num_threads(args.threads)
-        base = replace(preset(args.preset), epochs=args.epochs)
+        base = replace(preset(args.preset), epochs=args.epochs, holdout=args.held_out)
         trials = [
             Trial(shape, replace(base, network=_in_recipe(base.network, shape)), seed)
             for seed in args.seeds

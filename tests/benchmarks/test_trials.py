@@ -34,7 +34,7 @@ def test_a_limit_stops_and_the_next_call_goes_on(tmp_path: Path, pictures: Pictu
     run_trials(wanted, Ledger(path), pictures, tmp_path, limit=None)
     rows = Ledger(path).rows
     assert [row["seed"] for row in rows] == [0, 1]
-    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    assert all(0 <= row["accuracy"] <= 1 and row["loss"] > 0 for row in rows)
     assert not list(tmp_path.glob("*.safetensors"))
 
 
@@ -60,10 +60,13 @@ def test_the_ablation_pairs_by_seed(tmp_path: Path) -> None:
     wanted = trials(base, [0, 1], ["no cutout"])
     ledger = Ledger(tmp_path / "rows.jsonl")
     for trial, accuracy in zip(wanted, (0.90, 0.89, 0.92, 0.93), strict=True):
-        ledger.add(**trial.key, accuracy=accuracy, operations=1e14, machine="one")
+        ledger.add(**trial.key, accuracy=accuracy, loss=0.25, operations=1e14, machine="one")
     text = render(wanted, ledger)
-    assert "| as it is | 91.00 (90.00 to 92.00, deviation 1.41, 2 runs) |  | 1.0e+14 |" in text
-    assert "| +0.00 ± 1.00 |" in text
+    assert (
+        "| as it is | 91.00 (90.00 to 92.00, deviation 1.41, 2 runs) |  | 0.2500 | 1.0e+14 |"
+        in text
+    )
+    assert "| +0.00 ± 1.00 | 0.2500 |" in text
     assert gap([]) == "not measured"
     assert percent([]) == "not measured"
 
@@ -77,7 +80,12 @@ def test_the_candidates_table(tmp_path: Path) -> None:
     wanted = "| 16x2 | 5 M | 1.0 M | 8.0 / 2.0 | 1.00 (0.50 to 2.00) |"
     text = render_candidates(ledger)
     assert wanted in text
-    assert "not measured" in text
+    assert "| not measured | not measured |" in text
+    run = {"trial": "16x2", "accuracy": 0.9, "loss": 0.25, "epochs": 5, "held_out": 10_000}
+    ledger.add(**run, machine="one")
+    text = render_candidates(ledger)
+    assert "| 90.00, one run | 0.2500 |" in text
+    assert "5 epochs, 10,000 held out (one)" in text
 
 
 def test_a_shape_is_read_and_nonsense_refused() -> None:
