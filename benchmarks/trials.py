@@ -21,6 +21,7 @@ import torch
 from benchmarks.machine import commit, cpu
 from flatfold.contract.files import atomic_path
 from training.loop import Trainer, score
+from training.memory import keep_freed_pages
 from training.precision import choose_compute
 from training.session import fit_recipe, split
 from training.temperature import fit_temperature
@@ -105,6 +106,7 @@ def run_trials(
         states: folder of the unfinished trials' states.
         limit: None for all.
     """
+    keep_freed_pages()  # as `flatfold train` does
     todo = [trial for trial in trials if not ledger.find(**trial.key)]
     for trial in todo[:limit]:
         ledger.add(**trial.key, **_train(trial, pictures, states))
