@@ -158,7 +158,8 @@ _STANDARD = replace(
     _MUON,
     preset="standard",
     network=NetworkConfig(widths=(64, 256, 384), depths=(3, 3, 3), logit_scale=1 / 384),
-    epochs=14,
+    epochs=12,
+    progressive=0.65,
 )
 
 PRESETS: dict[str, Recipe] = {"fast": _MUON, "standard": _STANDARD, "best": _BEST}
