@@ -155,7 +155,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     base = preset(args.preset)
-    base = replace(base, epochs=args.epochs or base.epochs, holdout=args.held_out)
+    base = replace(base, epochs=args.epochs or base.epochs)
     wanted = trials(base, args.seeds, args.only)
     ledger = Ledger(args.output)
     states = args.output.parent.parent / "runs" / "trials"

@@ -182,7 +182,7 @@ def main() -> None:
     put_table(args.document, "candidates", render(ledger))
     if args.epochs:
         torch.set_num_threads(args.threads)
-        base = replace(preset(args.preset), epochs=args.epochs, holdout=args.held_out)
+        base = replace(preset(args.preset), epochs=args.epochs)
         trials = [
             Trial(shape, replace(base, network=_in_recipe(base.network, shape)), seed)
             for seed in args.seeds

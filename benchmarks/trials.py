@@ -155,9 +155,6 @@ def add_trial_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="fast", help="the recipe that is varied")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--limit", type=int, help="trainings in this call (default: all)")
-    parser.add_argument(
-        "--held-out", type=int, default=10_000, help="training pictures that judge (default: 10000)"
-    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data-dir", help="CIFAR-10's folder")
 
