@@ -72,11 +72,6 @@ def _large_batches(recipe: Recipe) -> Recipe:
     return replace(recipe, batch_size=2000, filter_lr=0.24, filter_momentum=0.6, weight_decay=4e-3)
 
 
-def _rough_orthogonality(recipe: Recipe) -> Recipe:
-    """airbench94_muon's three Newton-Schulz steps."""
-    return replace(recipe, newton_schulz=3) if recipe.filters == "muon" else recipe
-
-
 VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     WHOLE: lambda recipe: recipe,
     "random instead of alternating flip": lambda recipe: replace(recipe, flip="random"),
@@ -89,7 +84,9 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "whole pictures from the start, same cost": _whole_pictures,
     "batches of 2,000 as in airbench94_muon": _large_batches,
     "no cutout": lambda recipe: replace(recipe, cutout=0),
-    "three Newton-Schulz steps as in airbench94_muon": _rough_orthogonality,
+    "three Newton-Schulz steps as in airbench94_muon": lambda recipe: replace(
+        recipe, newton_schulz=3
+    ),
     "with branches": lambda recipe: replace(recipe, network=replace(recipe.network, branches=True)),
 }
 

@@ -93,7 +93,7 @@ def judge_module(tool: Any, pattern: Pattern) -> Result | None:
     """Let a tool fold one pattern's PyTorch form; None where it has none."""
     import torch  # noqa: PLC0415 - not there unless its tools are measured
 
-    from benchmarks.torch_patterns import MODULES  # noqa: PLC0415 - as above
+    from benchmarks.torch_patterns import MODULES  # noqa: PLC0415 - it imports torch
 
     if pattern.name not in MODULES:
         return None

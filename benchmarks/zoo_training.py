@@ -34,7 +34,7 @@ def train(network: nn.Module, pictures: Pictures, steps: int) -> None:
     that is asked for, not that of training.
     """
     generator = torch.Generator().manual_seed(0)
-    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # torch's stub
+    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # missing in torch's stub
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
@@ -53,4 +53,4 @@ def train(network: nn.Module, pictures: Pictures, steps: int) -> None:
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimiser.step()
         decay.step()
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in torch's stub

@@ -27,7 +27,7 @@ def check(host: str, port: int) -> str:
 def address() -> tuple[str, int]:
     """Return where the service listens, as seen from inside: any-address means loopback."""
     host = os.environ.get("FLATFOLD_HOST", "0.0.0.0")  # noqa: S104 (compared with, never bound)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (likewise)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared with, never bound)
     return host, int(os.environ.get("FLATFOLD_PORT", "8000"))
 
 

@@ -51,7 +51,7 @@ def tensor() -> bytes:
 def fetch(url: str, body: bytes | None = None, kind: str = "application/json") -> None:
     """Ask once; raise `URLError` for any answer that is not a success."""
     request = Request(url, body, {"Content-Type": kind})  # noqa: S310 (the server's own http URL)
-    with urlopen(request, timeout=60) as answer:  # noqa: S310 (likewise)
+    with urlopen(request, timeout=60) as answer:  # noqa: S310 (the server's own http URL)
         answer.read()
 
 
