@@ -16,6 +16,7 @@ lock() { # NAME [OPTION]...: write requirements/NAME.txt
 }
 
 lock serving "$@"
-# Both builds of onnxruntime write the same files, so the GPU's must come without the other.
-lock serving-gpu --extra gpu --override requirements/gpu-overrides.txt \
+# Both builds of onnxruntime write the same files, so the GPU's must come without the other. No
+# extra in pyproject.toml can say that, and one that brings both leaves it to chance which is used.
+lock serving-gpu requirements/gpu.in --override requirements/gpu-overrides.txt \
     --no-emit-package onnxruntime "$@"

@@ -36,9 +36,7 @@ class Settings:
         0.0, "seconds between two looks at the model folders; 0 for none", low=0
     )
     provider: str = _setting("auto", "auto, cpu, cuda, tensorrt or openvino")
-    precision: str = _setting(
-        "file", "file, or fp16 with tensorrt and openvino", choices=("file", "fp16")
-    )
+    precision: str = _setting("file", "file, or fp16 with tensorrt", choices=("file", "fp16"))
     threads: int = _setting(0, "threads of one inference; 0 shares the cores among workers", low=0)
     workers: int = _setting(1, "processes that share the port", low=1, high=256)
     max_batch: int = _setting(16, "most pictures in one inference", low=1)

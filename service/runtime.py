@@ -5,6 +5,9 @@ An explicit provider that is missing is an error, never a silent fall back to th
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,14 +26,18 @@ PROVIDERS: dict[str, str] = {
     "openvino": "OpenVINOExecutionProvider",
 }
 CHOICES = ("auto", *PROVIDERS)
-CONVERTING = ("tensorrt", "openvino")  # compute in float16 what the file holds in float32
+CONVERTING = ("tensorrt",)  # compute in float16 what the file holds in float32
+ON_GPU = ("cuda", "tensorrt")
 # Tried in this order by "auto". TensorRT is left out: it builds an engine for minutes at each
 # start, which nobody expects unasked.
 AUTOMATIC = ("cuda", "openvino", "cpu")
+# Every build of onnxruntime writes the same files: whichever is installed last wins, which pip
+# does not promise to be the one that was asked for. So the other one has to go first.
+_INSTEAD = "pip uninstall onnxruntime, then pip install"
 REMEDIES: dict[str, str] = {
-    "cuda": "pip install 'flatfold[gpu]' and check nvidia-smi, or --provider cpu",
-    "tensorrt": "pip install 'flatfold[gpu]' and TensorRT's libraries, or --provider cuda",
-    "openvino": "pip install onnxruntime-openvino, or --provider cpu",
+    "cuda": f"{_INSTEAD} 'onnxruntime-gpu[cuda,cudnn]' and check nvidia-smi, or --provider cpu",
+    "tensorrt": f"{_INSTEAD} onnxruntime-gpu and TensorRT's libraries, or --provider cuda",
+    "openvino": f"{_INSTEAD} onnxruntime-openvino, or --provider cpu",
 }
 
 logger = logging.getLogger(__name__)
@@ -48,8 +55,8 @@ class RuntimeOptions:
         provider: one of `CHOICES`.
         intra_op_threads: threads inside one operator on the CPU; 0 for one a core.
         spinning: let idle threads spin, which trades other work's CPU time for latency.
-        half_precision: compute in float16 whatever the file says; TensorRT and OpenVINO can. The
-            others keep to the file, which `flatfold export --precision fp16` writes in float16.
+        half_precision: compute in float16 whatever the file says; TensorRT can. The others keep
+            to the file, which `flatfold export --precision fp16` writes in float16.
         device_id: which GPU.
     """
 
@@ -97,6 +104,8 @@ def _try_provider(
     path: Path, name: str, options: RuntimeOptions, *, last: bool
 ) -> onnxruntime.InferenceSession | None:
     """Return a session; None where its provider failed and another one is left to try."""
+    if name in ON_GPU:
+        _load_cuda()
     try:
         return onnxruntime.InferenceSession(
             path, _session_options(options), providers=_with_cpu(name, options)
@@ -106,6 +115,19 @@ def _try_provider(
             raise
         logger.debug("provider %s failed", name, exc_info=True)
         return None
+
+
+@functools.cache
+def _load_cuda() -> None:
+    """Load CUDA's and cuDNN's libraries where pip put them, which the loader does not search.
+
+    onnxruntime prints which ones it does not find. They may be in the system's folders all the
+    same, so that it is nothing to tell before the provider fails.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        onnxruntime.preload_dlls()
+    logger.debug("loading CUDA: %s", said.getvalue() or "all found")
 
 
 def provider_candidates(choice: str, available: list[str]) -> tuple[str, ...]:
@@ -153,9 +175,14 @@ def _with_cpu(name: str, options: RuntimeOptions) -> list[Any]:
             {"device_id": options.device_id, "trt_fp16_enable": options.half_precision},
         )
     elif name == "openvino":
-        precision = "FP16" if options.half_precision else "FP32"
-        chosen = (chosen, {"precision": precision})
+        chosen = (chosen, {"device_type": "CPU"} | _openvino_threads(options))
     return [chosen] if name == "cpu" else [chosen, PROVIDERS["cpu"]]
+
+
+def _openvino_threads(options: RuntimeOptions) -> dict[str, str]:
+    """Return OpenVINO's own option for its threads, which does not heed onnxruntime's."""
+    threads = options.intra_op_threads
+    return {"num_of_threads": str(threads)} if threads else {}
 
 
 def _session_options(options: RuntimeOptions) -> onnxruntime.SessionOptions:
