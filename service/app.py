@@ -61,7 +61,7 @@ def build_state(settings: Settings) -> State:
 
         return Batcher(
             run,
-            max_batch=settings.max_batch if model.batchable else 1,
+            max_batch=model.max_batch,
             max_queue=settings.max_queue,
             on_batch=lambda rows, seconds, wait: metrics.batch(model.name, rows, seconds, wait),
             name=model.name,
@@ -77,7 +77,7 @@ def build_state(settings: Settings) -> State:
         ),
         card=_card_from_flags(settings),
         default=settings.default_model or None,
-        warm_batches=(1, settings.max_batch),
+        max_batch=settings.max_batch,
     )
     decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
     decoder = Decoder(decoders, settings.max_pixels)

@@ -39,7 +39,9 @@ class Settings:
     precision: str = _setting("file", "file, or fp16 with tensorrt", choices=("file", "fp16"))
     threads: int = _setting(0, "threads of one inference; 0 shares the cores among workers", low=0)
     workers: int = _setting(1, "processes that share the port", low=1, high=256)
-    max_batch: int = _setting(16, "most pictures in one inference", low=1)
+    max_batch: int = _setting(
+        0, "most pictures in one inference; 0 for 16 on a CPU, measured on a GPU", low=0
+    )
     max_queue: int = _setting(256, "most pictures waiting; beyond it requests get 429", low=1)
     timeout: float = _setting(30.0, "seconds until a request gets 504; 0 for never", low=0)
     grace: float = _setting(30.0, "seconds for requests in flight after SIGTERM", low=0)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
+from service.batch_size import ON_CPU, BatchError, worthwhile_batch
 from service.executions import Executions
 from service.graph import ModelError, check_card, read_card, read_tensors
 from service.probe import ProbeError, probe
-from service.runtime import OpenSession, ProviderError, RuntimeOptions, open_session
+from service.runtime import ON_GPU, OpenSession, ProviderError, RuntimeOptions, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ class Model:
         provider: what runs it: cpu, cuda, tensorrt or openvino.
         batchable: rows of several requests may be stacked and run as one: there is one input with
             only its first axis variable, and rows were seen not to influence each other.
+        max_batch: most rows in one call; 1 for a model that takes no batches.
         executions: counts and times of the runs.
     """
 
@@ -62,10 +64,11 @@ class Model:
         self.outputs = read_tensors(opened.session.get_outputs(), path)
         self.output_names = tuple(spec.name for spec in self.outputs)
         self.batchable = False
+        self.max_batch = 1
         self.executions = Executions()
         self._session = opened.session
         # The CPU provider reads NumPy's memory in place; a device wants its copies bound.
-        self._device = "cuda" if opened.provider in ("cuda", "tensorrt") else "cpu"
+        self._device = "cuda" if opened.provider in ON_GPU else "cpu"
         self._bound = self._device == "cuda"
         self._bound_lock = threading.Lock()
 
@@ -127,22 +130,38 @@ class Model:
         )
         return model
 
-    def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        """Run zeros once for each batch size, so that memory and kernels are in place.
+    def warm_up(self, max_batch: int) -> None:
+        """Settle how many rows a call takes, and have memory and kernels in place for them.
+
+        Args:
+            max_batch: most rows in one call; 0 for what the provider makes worthwhile.
 
         Raises:
-            ModelError: it does not run at one of these sizes.
+            ModelError: it does not run a batch of one, or of `max_batch`.
         """
         if not self.batchable:
             return
-        spec = self.inputs[0]
-        for size in batch_sizes:
-            rows = np.zeros((size, *spec.shape[1:]), spec.dtype)
-            try:
-                self.run({spec.name: rows})
-            except Exception as error:
-                raise ModelError(f"{self.path} does not run a batch of {size}: {error}") from error
+        try:
+            self._seconds(1)
+            if max_batch == 0 and self._bound:
+                max_batch = worthwhile_batch(lambda rows: min(map(self._seconds, [rows] * 3)))
+                logger.info("model %s takes batches of up to %s", self.name, max_batch)
+            self.max_batch = max_batch or ON_CPU
+            self._seconds(self.max_batch)
+        except BatchError as error:
+            raise ModelError(str(error)) from error
         self.executions = Executions()
+
+    def _seconds(self, rows: int) -> float:
+        """Return the seconds that a batch of `rows` rows of zeros takes."""
+        spec = self.inputs[0]
+        zeros = np.zeros((rows, *spec.shape[1:]), spec.dtype)
+        started = perf_counter_ns()
+        try:
+            self.run({spec.name: zeros})
+        except Exception as error:
+            raise BatchError(f"{self.path} does not run a batch of {rows}: {error}") from error
+        return (perf_counter_ns() - started) / 1e9
 
     def run(
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None

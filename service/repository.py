@@ -46,7 +46,7 @@ class Repository:
         runtime: how models run.
         card: labels and size for files without a card of their own.
         default: the model for requests that name none; needed only where there are several.
-        warm_batches: batch sizes that run once before a model is visible.
+        max_batch: most rows in one call of a model; 0 for what its provider makes worthwhile.
     """
 
     def __init__(  # noqa: PLR0913 - what a repository is made of, given once by the application
@@ -57,12 +57,12 @@ class Repository:
         runtime: RuntimeOptions,
         card: Card | None = None,
         default: str | None = None,
-        warm_batches: Sequence[int] = (),
+        max_batch: int = 0,
     ) -> None:
         self._roots = tuple(roots)
         self._make_batcher = make_batcher
         self._load = partial(Model.load, runtime=runtime, card=card)
-        self._warm_batches = tuple(warm_batches)
+        self._max_batch = max_batch
         self._catalogue = Catalogue(default=default)
         self._names: dict[Path, str] = {}  # what the cards of files given by themselves say
         self._stamps: dict[Path, Stamp] = {}  # of each file's last attempt, well or not
@@ -223,7 +223,7 @@ class Repository:
             )
         if old is not None:
             check_replaces(model, old.model)
-        model.warm_up(self._warm_batches)
+        model.warm_up(self._max_batch)
         return model
 
     def _drop(self, name: str, keep: set[str]) -> None:

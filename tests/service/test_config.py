@@ -38,7 +38,7 @@ def test_the_file_may_be_named_by_the_environment(tmp_path):
     [
         ({"port": "eighty"}, {}, r"--port must be a whole number, got 'eighty'"),
         ({"port": "99999"}, {}, r"--port must be between 0 and 65535, got 99999"),
-        ({}, {"FLATFOLD_MAX_BATCH": "0"}, r"\$FLATFOLD_MAX_BATCH must be at least 1, got 0"),
+        ({}, {"FLATFOLD_MAX_QUEUE": "0"}, r"\$FLATFOLD_MAX_QUEUE must be at least 1, got 0"),
         ({"timeout": "-1"}, {}, r"--timeout must be at least 0"),
         ({"timeout": "nan"}, {}, r"--timeout must be at least 0"),
         ({"log_format": "xml"}, {}, r"--log-format must be one of text, json"),

@@ -35,6 +35,41 @@ def test_bound_memory_gives_the_same_result(tmp_path):
     np.testing.assert_array_equal(plain["probabilities"], bound["probabilities"])
 
 
+@pytest.mark.parametrize(("asked", "settled"), [(0, 16), (5, 5)])
+def test_a_call_takes_as_many_rows_as_was_asked_for(tmp_path, asked, settled):
+    model = Model.load(onnx_models.picture_classifier(tmp_path / "m.onnx"))
+    model.warm_up(asked)
+    assert model.max_batch == settled
+    assert model.executions.by_rows() == {}
+
+
+def test_on_a_device_the_batch_size_is_measured(tmp_path, monkeypatch):
+    model = Model.load(onnx_models.picture_classifier(tmp_path / "m.onnx"))
+    model._bound = True  # what a CUDA session does, on the CPU's memory
+    ran = []
+    monkeypatch.setattr(model, "_seconds", lambda rows: ran.append(rows) or max(1.0, rows / 32))
+    model.warm_up(0)
+    assert model.max_batch == 32
+    assert ran == [1, 16, 16, 16, 32, 32, 32, 64, 64, 64, 32]
+
+
+def test_a_model_that_takes_no_batches_keeps_to_one(tmp_path):
+    model = Model.load(onnx_models.batch_mean(tmp_path / "m.onnx"))
+    model.warm_up(8)
+    assert model.max_batch == 1
+
+
+def test_a_batch_that_does_not_run_is_a_clear_error(tmp_path, monkeypatch):
+    model = Model.load(onnx_models.picture_classifier(tmp_path / "m.onnx"))
+
+    def run(feeds, outputs=None):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(model, "run", run)
+    with pytest.raises(ModelError, match="does not run a batch of 1: no memory"):
+        model.warm_up(4)
+
+
 def test_a_file_without_a_card_is_named_by_its_stem(tmp_path):
     model = Model.load(onnx_models.adder(tmp_path / "adder.onnx"))
     assert (model.name, model.card, model.batchable) == ("adder", None, False)

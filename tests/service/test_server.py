@@ -127,7 +127,9 @@ def test_an_idle_connection_may_still_ask_after_sigterm(model):
 def test_a_second_signal_ends_it_at_once(model):
     with Process(model, "--grace", "60") as server:
         busy = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-        busy.sendall(b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
+        head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
+        busy.sendall(head + b"expect: 100-continue\r\n\r\n")
+        assert busy.recv(100).startswith(b"HTTP/1.1 100")  # the request is in flight
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(OSError):  # noqa: PT011 (the first signal was heard)
             while True:
