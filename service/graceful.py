@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from service.listening import HANDSHAKE, refuse_new
 from service.protocol import PatientProtocol
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ LAME_DUCK = 1.0  # seconds
 class GracefulServer(uvicorn.Server):
     """A uvicorn server that stops without losing a request.
 
-    On the first SIGTERM or SIGINT it is not ready at once, answers with `connection: close`, takes
-    the connections that wait in the kernel's queue, closes the listener, gives idle connections a
+    On the first SIGTERM or SIGINT it is not ready at once, answers with `connection: close`, lets
+    no new connection begin, takes those that have, closes the listener, gives idle connections a
     second for a request that is on its way, and finishes what is in flight. On the second it ends.
 
     Args:
@@ -75,7 +76,7 @@ class GracefulServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop as the class describes, within `timeout_graceful_shutdown` seconds."""
         ends = monotonic() + (self.config.timeout_graceful_shutdown or 0)
-        await self._accept_waiting(sockets or [])
+        await self._accept_last(sockets or [], ends)
         for server in self.servers:
             server.close()
         for listener in sockets or []:
@@ -89,18 +90,23 @@ class GracefulServer(uvicorn.Server):
 
     async def _until_closed(self, ends: float) -> None:
         # uvicorn has no event for "the last connection closed"; it polls, too.
-        while self.server_state.connections and monotonic() < ends:  # noqa: ASYNC110
+        while (self._taking or self.server_state.connections) and monotonic() < ends:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
-    async def _accept_waiting(self, listeners: list[socket.socket]) -> None:
-        """Accept what the kernel has queued: closing the listener would reset it."""
+    async def _accept_last(self, listeners: list[socket.socket], ends: float) -> None:
+        """Accept what has begun to connect: closing the listener would reset it."""
+        if not listeners:
+            return
+        for listener in listeners:
+            refuse_new(listener)
+        await asyncio.sleep(min(HANDSHAKE, max(0.0, ends - monotonic())))  # still accepting
         loop = asyncio.get_running_loop()
         for listener in listeners:
             with contextlib.suppress(BlockingIOError, OSError):
                 while True:
                     connection, _ = listener.accept()
                     connection.setblocking(False)
-                    await loop.connect_accepted_socket(self._protocol, connection)
+                    self.take(loop, connection)
 
     def _protocol(self) -> asyncio.Protocol:
         return PatientProtocol(

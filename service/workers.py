@@ -14,10 +14,12 @@ import os
 import signal
 import socket
 import tempfile
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.errors import FlatfoldError
 from service import logs, metrics
+from service.dealing import Dealer
 from service.listening import announce, bind
 from service.server import make_server, run_server
 
@@ -61,7 +63,6 @@ class Parent:
         self._listener = listener
         self._workers: list[_Worker] = []
         self._stop = asyncio.Event()
-        self._next = 0
 
     async def run(self) -> int:
         """Run until the first signal, then until the workers have finished; return 0."""
@@ -72,13 +73,13 @@ class Parent:
             self._workers = [_Worker(self._settings) for _ in range(self._settings.workers)]
             names = [await worker.started() for worker in self._workers]
             announce(self._listener, names[0])
-            dealing = asyncio.create_task(self._deal())
+            dealer = Dealer(self._listener, self._workers)
+            dealer.start()
             watching = [asyncio.create_task(self._watch(i)) for i in range(len(self._workers))]
             await self._stop.wait()
-            dealing.cancel()
             for task in watching:
                 task.cancel()
-            await self._finish()
+            await self._finish(dealer)
         finally:
             for worker in self._workers:
                 worker.kill()
@@ -90,23 +91,6 @@ class Parent:
                 worker.kill()
             os._exit(128 + number)
         self._stop.set()
-
-    async def _deal(self) -> None:
-        """Accept, and hand each connection to the next worker."""
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(self._listener)
-            self._give(connection)
-
-    def _give(self, connection: socket.socket) -> None:
-        with connection:
-            for _ in self._workers:
-                self._next = (self._next + 1) % len(self._workers)
-                worker = self._workers[self._next]
-                with contextlib.suppress(OSError):  # it has just died: the next one
-                    if worker.ready:
-                        worker.give(connection)
-                        return
 
     async def _watch(self, index: int) -> None:
         """Replace a worker that dies."""
@@ -120,15 +104,14 @@ class Parent:
                 logger.exception("worker %d does not start again", index)
                 await asyncio.sleep(1)
 
-    async def _finish(self) -> None:
-        """Deal out what the kernel has queued, close the listener, and let the workers finish."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._give(self._listener.accept()[0])
-        self._listener.close()
+    async def _finish(self, dealer: Dealer) -> None:
+        """Deal out the last connections, and let the workers finish."""
+        ends = monotonic() + self._settings.grace
+        await dealer.finish(ends)
         for worker in self._workers:
-            worker.terminate()
-        await asyncio.gather(*(worker.ended(self._settings.grace + 1) for worker in self._workers))
+            worker.finish()
+        left = max(0.0, ends - monotonic())
+        await asyncio.gather(*(worker.ended(left + 1) for worker in self._workers))
 
 
 class _Worker:
@@ -158,9 +141,15 @@ class _Worker:
         self.ready = True
         return text.decode()
 
-    def give(self, connection: socket.socket) -> None:
-        """Pass a connection on."""
-        socket.send_fds(self._line, [b"c"], [connection.fileno()])
+    def give(self, connection: socket.socket) -> bool:
+        """Pass a connection on; return False where the worker is dead or has no room for more."""
+        if not self.ready:
+            return False
+        try:
+            socket.send_fds(self._line, [b"c"], [connection.fileno()])
+        except OSError:
+            return False
+        return True
 
     async def ended(self, seconds: float | None = None) -> int | None:
         """Wait for the process's end, so many seconds at most; return its exit code."""
@@ -168,9 +157,9 @@ class _Worker:
         self.ready = False
         return self._process.exitcode
 
-    def terminate(self) -> None:
-        """Ask it to finish."""
-        self._process.terminate()
+    def finish(self) -> None:
+        """Ask it to finish: the line's end comes behind every connection that went over it."""
+        self._line.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
         """End it."""
@@ -196,7 +185,7 @@ def work(settings: Settings, line: socket.socket) -> None:
     def receive(loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(BlockingIOError):
             message, handles, _, _ = socket.recv_fds(line, 1, 1)
-            if not message:  # the parent is gone, and nobody can reach us
+            if not message:  # the parent has no more connections for us, or is gone
                 loop.remove_reader(line)
                 signal.raise_signal(signal.SIGTERM)
             for handle in handles:
