@@ -28,8 +28,10 @@ from benchmarks.run import DEFAULT_MODEL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Ask = Callable[[http.client.HTTPConnection], None]
+
 PNG = {"Content-Type": "image/png"}
-PATH = "/v1/classify"
+PATH, LIVE = "/v1/classify", "/v2/health/live"
 CLIENTS = 16
 HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n".encode()
 
@@ -45,9 +47,20 @@ class Tally:
 
 def stopped_under_load(server: Server) -> str:
     """SIGTERM while 16 clients ask: each request that was sent on a connection gets its answer."""
+    data = body("png", random.randrange(100))
+    return _stopped(server, lambda connection: connection.request("POST", PATH, data, PNG))
+
+
+def stopped_amid_connections(server: Server) -> str:
+    """The same with a connection for each request, as many a second as the machine makes."""
+    close = {"Connection": "close"}
+    return _stopped(server, lambda connection: connection.request("GET", LIVE, headers=close))
+
+
+def _stopped(server: Server, ask: Ask) -> str:
     tally, lock = Tally(), threading.Lock()
     clients = [
-        threading.Thread(target=_ask_until_refused, args=(server.port, tally, lock))
+        threading.Thread(target=_ask_until_refused, args=(server.port, ask, tally, lock))
         for _ in range(CLIENTS)
     ]
     for client in clients:
@@ -62,21 +75,24 @@ def stopped_under_load(server: Server) -> str:
     return f"{tally.answered} answered, 0 lost, {tally.refused} clients then refused, exit code 0"
 
 
-def _ask_until_refused(port: int, tally: Tally, lock: threading.Lock) -> None:
-    data = body("png", random.randrange(100))
+def _ask_until_refused(port: int, ask: Ask, tally: Tally, lock: threading.Lock) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     while True:
         # A connection that the server has closed between requests is told apart from a lost
         # request: the client connects anew, and only a refused connection ends it.
         try:
             connection.connect()
-        except OSError:
+        except ConnectionRefusedError:
             with lock:
                 tally.refused += 1
             return
+        except OSError as error:
+            with lock:
+                tally.lost.append(repr(error))
+            continue
         try:
             while True:
-                connection.request("POST", PATH, data, PNG)
+                ask(connection)
                 response = connection.getresponse()
                 response.read()
                 assert response.status == 200, response.status
@@ -153,6 +169,7 @@ def _healthy(server: Server) -> str:
 
 SCENARIOS: tuple[Callable[[Server], str], ...] = (
     stopped_under_load,
+    stopped_amid_connections,
     gone_in_upload,
     gone_before_the_answer,
     slow_loris,

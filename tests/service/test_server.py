@@ -111,6 +111,40 @@ def test_sigterm_loses_no_request(model):
     assert code == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_resets_no_connection(model, workers):
+    # Many short connections: some arrive between the last accept and the listener's close.
+    with Process(model, "--workers", workers) as server:
+        answered, lost, flowing = [], [], threading.Event()
+
+        def client():
+            while True:
+                connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+                try:
+                    connection.request("GET", "/v2/health/live", headers={"connection": "close"})
+                    answered.append(connection.getresponse().read())
+                except ConnectionRefusedError:
+                    return
+                except (OSError, http.client.HTTPException) as error:
+                    lost.append(error)
+                finally:
+                    connection.close()
+                if len(answered) >= 300:
+                    flowing.set()
+
+        clients = [threading.Thread(target=client) for _ in range(8)]
+        for thread in clients:
+            thread.start()
+        assert flowing.wait(30)
+        server.process.send_signal(signal.SIGTERM)
+        for thread in clients:
+            thread.join(30)
+        code, _, err = server.end()
+    assert lost == []
+    assert set(answered) == {b'{"live":true}'}
+    assert (code, "Traceback" in err) == (0, False)
+
+
 def test_an_idle_connection_may_still_ask_after_sigterm(model):
     with Process(model) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
