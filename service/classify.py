@@ -35,7 +35,7 @@ async def classify(state: State, request: Request) -> Response:
     options = dict(parse_qsl(request.query.decode("latin-1"))) if request.query else {}
     upload = await read_upload(request, state.settings.max_files)
     options = {**upload.fields, **options}
-    served = state.repository.get(options.get("model") or None)
+    served = state.repository.get(parse_model(options.get("model")))
     card = card_of(served)
     top_k = parse_top_k(options.get("top_k"), len(card.labels))
     pictures = await state.decoder.decode(upload.files, card.height, card.width)
@@ -63,6 +63,17 @@ def card_of(served: Served) -> Card:
             f"or call /v2/models/{served.model.name}/infer"
         )
     return card
+
+
+def parse_model(value: Any) -> str | None:
+    """Return the model's name; None for the default one.
+
+    Raises:
+        BadRequestError: not a text.
+    """
+    if value is not None and not isinstance(value, str):
+        raise BadRequestError(f"model must be a model's name, got {value!r}")
+    return value or None
 
 
 def parse_top_k(value: Any, classes: int) -> int:

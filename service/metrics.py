@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter as Counts
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -114,13 +115,25 @@ class Metrics:
         for child, value in zip(children, (rows, seconds, wait), strict=True):
             child.observe(value)
 
+    def gauge(self, repository: Repository, in_flight: int) -> None:
+        """Note how much waits and runs now; of several workers each has to, whoever is scraped."""
+        self._in_flight.set(in_flight)
+        queued: Counts[str] = Counts()
+        for served in repository.all():
+            queued[served.model.name] += served.batcher.queued
+        for name, rows in queued.items():
+            self._queue.labels(name).set(rows)
+
     def exposition(self, repository: Repository, in_flight: int) -> bytes:
         """Return the metrics as text, of all workers when there are several."""
-        self._in_flight.set(in_flight)
-        for served in repository.all():
-            self._queue.labels(served.model.name).set(served.batcher.queued)
+        self.gauge(repository, in_flight)
         if SHARED_FOLDER not in os.environ:
             return generate_latest(self._registry)
         whole = CollectorRegistry()
         multiprocess.MultiProcessCollector(whole)  # type: ignore[no-untyped-call]  # theirs
         return generate_latest(whole)
+
+
+def forget_worker(pid: int) -> None:
+    """Leave out what a worker that died had waiting and running; what it counted stays."""
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # theirs

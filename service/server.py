@@ -20,6 +20,8 @@ from service.protocol import PatientProtocol
 from service.v2.shared_statistics import SharedStatistics
 from service.watch import Watcher
 
+GAUGED_EVERY = 1.0  # seconds
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Iterator
@@ -92,6 +94,14 @@ def _background(state: State) -> Iterator[Coroutine[None, None, None]]:
         yield state.orders.follow()
         state.statistics = SharedStatistics(folder, state.repository)
         yield state.statistics.follow()
+        yield _gauge(state)
+
+
+async def _gauge(state: State) -> None:
+    """Keep this worker's gauges up to date, for whichever worker is scraped."""
+    while True:
+        state.metrics.gauge(state.repository, state.in_flight)
+        await asyncio.sleep(GAUGED_EVERY)
 
 
 async def _run(server: GracefulServer, listeners: list[socket.socket], started: Started) -> None:

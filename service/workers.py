@@ -96,6 +96,7 @@ class Parent:
         """Replace a worker that dies."""
         while True:
             code = await self._workers[index].ended()
+            metrics.forget_worker(self._workers[index].pid)
             logger.error("worker %d ended with code %s; starting another", index, code)
             self._workers[index] = _Worker(self._settings)
             try:
@@ -125,6 +126,11 @@ class _Worker:
         theirs.close()
         self._line.setblocking(False)
         self.ready = False
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid or 0
 
     async def started(self) -> str:
         """Return the served models' names once the worker is ready.

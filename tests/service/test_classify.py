@@ -105,6 +105,14 @@ def test_a_wrong_top_k_is_told(server, value):
     assert "top_k must be a whole number" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("value", [5, True, False, ["tiny"], [], {"name": "tiny"}])
+def test_a_model_that_is_no_name_is_told(server, value):
+    images = [base64.b64encode(picture("red")).decode()]
+    answer = post(server, json={"images": images, "model": value})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert "model must be a model's name" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("options", "status", "code"),
     [

@@ -2,7 +2,9 @@ import http.client
 import os
 import re
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 import httpx
 import pytest
@@ -49,6 +51,44 @@ def test_a_worker_that_dies_is_replaced(model):
         code, _, _ = server.end()
     assert statuses == [200] * 4
     assert code == 0
+
+
+def test_what_runs_now_is_told_of_all_workers_whoever_is_asked(model):
+    def in_flight():
+        scraped.request("GET", "/metrics")
+        text = scraped.getresponse().read().decode()
+        return float(re.search(r"^flatfold_requests_in_flight (.*)$", text, re.MULTILINE)[1])
+
+    def until(count):
+        ends = monotonic() + 20
+        while (seen := in_flight()) != count:
+            assert monotonic() < ends, seen
+
+    def hold():  # connections are dealt out in turn: this one goes to the other worker
+        held = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
+        held.sendall(head + b"expect: 100-continue\r\n\r\n")
+        assert held.recv(100).startswith(b"HTTP/1.1 100")
+        return held
+
+    with Process(model, "--workers", "2") as server:
+        scraped = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        until(1)  # the scrape itself
+        held = hold()
+        until(2)
+        held.close()
+        until(1)
+        children = set(os.popen(f"pgrep -P {server.process.pid} -f spawn_main").read().split())  # noqa: S605
+        here = hold(), hold()
+        until(3)
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        for _ in children:
+            next(line for line in server.process.stderr if "starting another" in line)
+        scraped.close()
+        until(1)  # of the new workers; the old ones' requests are gone
+        for each in (*here, scraped):
+            each.close()
 
 
 def test_a_worker_that_cannot_start_is_one_line(tmp_path):
