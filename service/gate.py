@@ -74,7 +74,7 @@ class Gate:
             exchange.status = ClientClosedError.status
         except Exception as error:
             if not isinstance(error, ServiceError):
-                logger.exception("request %s failed", exchange.id.decode("latin-1"))
+                logger.exception("request %s failed", _printable(exchange.id))
             if not exchange.started:
                 response = error_response(as_service_error(error))
                 await send_response(exchange.send, response)
@@ -238,9 +238,9 @@ class _Exchange:
             self._state.tracing.record(self.headers, attributes, time_ns() - int(seconds * 1e9))
         if self._is_logged():
             fields: dict[str, Any] = {
-                "request_id": self.id.decode("latin-1"),
+                "request_id": _printable(self.id),
                 "method": self.scope["method"],
-                "path": self.scope["path"],
+                "path": _printable(self.scope["raw_path"]),
                 "status": self.status,
                 "milliseconds": round(seconds * 1000, 2),
             }
@@ -252,6 +252,14 @@ class _Exchange:
     def _is_logged(self) -> bool:
         choice = self._state.settings.access_log
         return choice == "all" or (choice == "errors" and self.status >= 400)
+
+
+def _printable(sent: bytes) -> str:
+    """Return what a client sent as it may stand in a log: it cannot end the line or colour it.
+
+    The path as it was sent, then, with %0A for a line's end; other bytes as escapes.
+    """
+    return sent.decode("ascii", "backslashreplace")
 
 
 def _route(scope: Scope) -> str:

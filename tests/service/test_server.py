@@ -248,3 +248,16 @@ def test_logs_are_json_on_request(model):
     (event,) = [event for event in events if event.get("path") == "/nope"]
     assert (event["request_id"], event["status"], event["method"]) == ("abc", 404, "GET")
     assert "secret" not in err
+
+
+def test_a_client_cannot_write_lines_or_colours_into_the_log(model):
+    with Process(model) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request("GET", "/%0aforged%1b[31m", headers={"x-request-id": b"\x9b31m"})
+        assert connection.getresponse().status == 404
+        server.process.send_signal(signal.SIGTERM)
+        connection.close()
+        _, _, err = server.end()
+    line = next(line for line in err.splitlines() if "forged" in line)
+    assert "GET /%0aforged%1b[31m 404" in line
+    assert line.endswith(r"request_id=\x9b31m")
