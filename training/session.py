@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.safetensors"
 HELD_OUT_SHARE = 10  # at most a tenth of the training pictures is held out for the temperature
+LARGEST_SEED = 2**32 - 1  # the loop makes each epoch's own seed from it, which has 64 bits
 STEPS_PER_EPOCH = 20  # at least, so that a few hundred pictures of your own still teach something
 SMALLEST_BATCH = 16  # fewer pictures make batch statistics too noisy
 
@@ -96,13 +97,15 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     """Return the preset with the flags' changes, after checking every number.
 
     Raises:
-        UsageError: a number is too small, or the preset is unknown.
+        UsageError: a number is out of range, or the preset is unknown.
     """
     for key, smallest in (("epochs", 1), ("batch_size", 1), ("threads", 1), ("seed", 0)):
         value = getattr(args, key)
         if value is not None and value < smallest:
             flag = key.replace("_", "-")
             raise UsageError(f"--{flag} must be at least {smallest}, got {value}")
+    if args.seed > LARGEST_SEED:
+        raise UsageError(f"--seed must be at most {LARGEST_SEED}, got {args.seed}")
     recipe = preset(args.preset)
     network = replace(recipe.network, branches=args.branches or recipe.network.branches)
     return replace(recipe, epochs=args.epochs or recipe.epochs, network=network)

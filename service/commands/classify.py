@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the server's answer as JSON; return 1 when a picture could not be read."""
     from flatfold.contract.errors import FlatfoldError, UsageError  # noqa: PLC0415
-    from flatfold.contract.pictures import PictureError, load_picture  # noqa: PLC0415
+    from flatfold.contract.pictures import load_picture  # noqa: PLC0415
     from service.app import default_model  # noqa: PLC0415
     from service.classify import predictions, probabilities  # noqa: PLC0415
     from service.model import Model  # noqa: PLC0415
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     for name in args.files:
         try:
             pixels = load_picture(_read(name), card.height, card.width)
-        except (PictureError, OSError) as error:
+        except FlatfoldError as error:
             print(f"flatfold: error: {name}: {error}", file=sys.stderr)
             results.append({"filename": name, "error": str(error)})
             continue
@@ -50,4 +50,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(name: str) -> bytes:
-    return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    """Return a picture file's bytes, or those of the standard input for "-"."""
+    from flatfold.contract.errors import FlatfoldError  # noqa: PLC0415
+
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise FlatfoldError(f"cannot be read: {error.strerror}") from error

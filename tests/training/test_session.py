@@ -119,6 +119,7 @@ def _pretend_unfinished(path: Path) -> None:
         (["--image-size", "4"], "--image-size 4 is too small", 2),
         (["--threads", "0"], "--threads must be at least 1, got 0", 2),
         (["--seed", "-1"], "--seed must be at least 0, got -1", 2),
+        (["--seed", str(2**63)], "--seed must be at most 4294967295, got 9223372036854775808", 2),
         (["--device", "abacus"], "--device 'abacus' is unknown", 2),
         (["--device", "meta"], "--device 'meta' is unknown", 2),
         (["--data-dir", "nowhere"], "nowhere holds neither CIFAR-10", 1),

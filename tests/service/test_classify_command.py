@@ -1,0 +1,72 @@
+import io
+import json
+
+import pytest
+
+from flatfold.cli import main
+
+from .onnx_models import adder, picture_classifier
+from .test_classify import picture
+
+
+@pytest.fixture
+def model(tmp_path):
+    return str(picture_classifier(tmp_path / "tiny.onnx"))
+
+
+def answer(capsys):
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+def test_pictures_are_answered_in_order_as_the_server_does(tmp_path, model, capsys):
+    files = []
+    for name in ("blue", "red"):
+        files.append(str(tmp_path / f"{name}.png"))
+        (tmp_path / f"{name}.png").write_bytes(picture(name))
+    assert main(["classify", *files, "--model", model, "--top-k", "1"]) == 0
+    said, err = answer(capsys)
+    assert said["model"] == "tiny"
+    assert [result["filename"] for result in said["results"]] == files
+    assert [r["predictions"][0]["label"] for r in said["results"]] == ["blue", "red"]
+    assert err == ""
+
+
+def test_a_file_that_cannot_be_read_fails_alone(tmp_path, model, capsys):
+    good, text, absent = (str(tmp_path / name) for name in ("a.png", "b.png", "absent.png"))
+    (tmp_path / "a.png").write_bytes(picture("green"))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    assert main(["classify", text, absent, str(tmp_path), good, "--model", model]) == 1
+    said, err = answer(capsys)
+    assert [("error" in result) for result in said["results"]] == [True, True, True, False]
+    assert err.splitlines() == [
+        f"flatfold: error: {text}: {said['results'][0]['error']}",
+        f"flatfold: error: {absent}: cannot be read: No such file or directory",
+        f"flatfold: error: {tmp_path}: cannot be read: Is a directory",
+    ]
+    assert "not a picture that can be read" in err
+
+
+def test_a_dash_reads_the_standard_input(model, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(picture("red"))))
+    assert main(["classify", "-", "--model", model]) == 0
+    said, _ = answer(capsys)
+    assert said["results"][0]["predictions"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["--top-k", "0"], "--top-k must be at least 1, got 0", 2),
+        (["--model", "nowhere.onnx"], "no model at nowhere.onnx", 1),
+    ],
+)
+def test_what_cannot_be_asked_for_is_told(arguments, message, code, capsys):
+    assert main(["classify", "-", *arguments]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_without_a_card_is_told(tmp_path, capsys):
+    path = adder(tmp_path / "adder.onnx")
+    assert main(["classify", "-", "--model", str(path)]) == 1
+    assert "adder.onnx has no card" in capsys.readouterr().err
