@@ -20,8 +20,6 @@ from service.protocol import PatientProtocol
 from service.v2.shared_statistics import SharedStatistics
 from service.watch import Watcher
 
-GAUGED_EVERY = 1.0  # seconds
-
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Iterator
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from service.state import State
 
     Started = Callable[[asyncio.AbstractEventLoop, str], None]
+
+GAUGED_EVERY = 1.0  # seconds
 
 
 def serve(settings: Settings) -> int:

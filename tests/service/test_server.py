@@ -73,9 +73,22 @@ def test_serving_imports_nothing_of_training_or_export():
     assert done.stdout.strip() == "[]"
 
 
+def stop_amid(server, client, flowing, clients):
+    """Send SIGTERM once `flowing` is set by so many clients; return exit code and log."""
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    assert flowing.wait(30)
+    server.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(30)
+    code, _, err = server.end()
+    return code, err
+
+
 def test_sigterm_loses_no_request(model):
     with Process(model) as server:
-        kept, lost, closed = [], [], threading.Event()
+        kept, lost, flowing = [], [], threading.Event()
 
         def client():
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
@@ -89,7 +102,7 @@ def test_sigterm_loses_no_request(model):
                         status, hint, _ = post(connection)
                         kept.append(status)
                         if len(kept) == 40:
-                            closed.set()
+                            flowing.set()
                         if hint == "close":
                             break
                 except OSError as error:
@@ -98,14 +111,7 @@ def test_sigterm_loses_no_request(model):
                 finally:
                     connection.close()
 
-        clients = [threading.Thread(target=client) for _ in range(4)]
-        for thread in clients:
-            thread.start()
-        assert closed.wait(30)
-        server.process.send_signal(signal.SIGTERM)
-        for thread in clients:
-            thread.join(30)
-        code, _, _ = server.end()
+        code, _ = stop_amid(server, client, flowing, clients=4)
     assert lost == []
     assert set(kept) == {200}
     assert code == 0
@@ -132,14 +138,7 @@ def test_sigterm_resets_no_connection(model, workers):
                 if len(answered) >= 300:
                     flowing.set()
 
-        clients = [threading.Thread(target=client) for _ in range(8)]
-        for thread in clients:
-            thread.start()
-        assert flowing.wait(30)
-        server.process.send_signal(signal.SIGTERM)
-        for thread in clients:
-            thread.join(30)
-        code, _, err = server.end()
+        code, err = stop_amid(server, client, flowing, clients=8)
     assert lost == []
     assert set(answered) == {b'{"live":true}'}
     assert (code, "Traceback" in err) == (0, False)
