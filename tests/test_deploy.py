@@ -11,13 +11,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.config import Settings
+from tests import web
 from tests.service.running import running
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ def scraped() -> dict[str, set[str]]:
     file = io.BytesIO()
     Image.new("RGB", (32, 32)).save(file, "PNG")
     with running(ROOT / "flatfold/models/cifar10.onnx") as server:
-        client = httpx.Client(base_url=server.url)
+        client = web.Client(base_url=server.url)
         for body in (file.getvalue(), b"no picture"):
             client.post("/v1/classify", content=body)
         families = text_string_to_metric_families(client.get("/metrics").text)

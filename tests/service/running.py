@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from service.state import State
 
-START_SECONDS = 20
+START_SECONDS = 60
 
 
 @dataclass

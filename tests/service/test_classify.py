@@ -1,12 +1,12 @@
 import base64
 import io
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from flatfold.contract.pictures import load_picture
+from tests import web
 
 from .onnx_models import identity, picture_classifier
 from .running import running
@@ -31,7 +31,7 @@ def server(tmp_path_factory):
 
 
 def post(server, **options):
-    return httpx.post(f"{server.url}/v1/classify", **options)
+    return web.post(f"{server.url}/v1/classify", **options)
 
 
 def tops(answer):

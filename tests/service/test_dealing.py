@@ -32,11 +32,11 @@ def listener():
 
 
 def connect(listener):
-    return socket.create_connection(listener.getsockname(), timeout=20)
+    return socket.create_connection(listener.getsockname(), timeout=60)
 
 
 async def until(reached):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not reached():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 

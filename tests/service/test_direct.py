@@ -31,7 +31,7 @@ class Gated:
 
     def run(self, feeds):
         self.started.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         self.runs += 1
         return feeds
 

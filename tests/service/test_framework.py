@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-import httpx
+from tests import web
 
 from .onnx_models import picture_classifier
 from .running import running
@@ -23,7 +23,7 @@ def test_the_framework_is_made_once_when_it_is_first_asked(tmp_path, monkeypatch
     made = []
     make = framework._make
     monkeypatch.setattr(framework, "_make", lambda state: made.append(state) or make(state))
-    with running(picture_classifier(tmp_path / "tiny.onnx")) as server, httpx.Client() as client:
+    with running(picture_classifier(tmp_path / "tiny.onnx")) as server, web.Client() as client:
         for path in ("/v2/health/live", "/v2/health/ready", "/metrics"):
             assert client.get(server.url + path).status_code == 200
         assert client.post(f"{server.url}/v1/classify", content=picture("red")).status_code == 200
@@ -38,9 +38,9 @@ def test_hot_routes_and_the_frameworks_answer_alike(tmp_path):
     answers = []
     for settings in ({}, {"cors": "https://example.org"}):
         with running(path, **settings) as server:
-            live = httpx.get(f"{server.url}/v2/health/live")
-            ready = httpx.get(f"{server.url}/v2/health/ready")
-            metrics = httpx.get(f"{server.url}/metrics")
+            live = web.get(f"{server.url}/v2/health/live")
+            ready = web.get(f"{server.url}/v2/health/ready")
+            metrics = web.get(f"{server.url}/metrics")
             answers.append(
                 [
                     (each.status_code, each.headers["content-type"])

@@ -1,6 +1,6 @@
-import httpx
 import pytest
 
+from tests import web
 from tests.service import onnx_models
 from tests.service.running import running
 
@@ -11,7 +11,7 @@ def client(tmp_path_factory):
     for version in (1, 2):
         onnx_models.picture_classifier(folder / f"tiny/{version}/model.onnx")
     onnx_models.adder(folder / "adder.onnx")
-    with running(folder) as server, httpx.Client(base_url=server.url) as client:
+    with running(folder) as server, web.Client(base_url=server.url) as client:
         yield client
 
 

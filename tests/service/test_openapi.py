@@ -2,9 +2,10 @@
 
 import re
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
+
+from tests import web
 
 from .onnx_models import picture_classifier
 from .running import running
@@ -21,7 +22,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def schema(server):
-    return httpx.get(f"{server.url}/openapi.json").json()
+    return web.get(f"{server.url}/openapi.json").json()
 
 
 def test_every_operation_says_what_it_does(schema):
@@ -48,13 +49,13 @@ def test_classify_documents_every_body_and_error_with_examples(schema):
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
 def test_the_documentation_page_and_all_that_it_loads_come_from_the_server(server, path):
-    page = httpx.get(f"{server.url}{path}")
+    page = web.get(f"{server.url}{path}")
     assert page.status_code == 200
     assert "/openapi.json" in page.text
     loaded = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page.text)
     assert any(name.endswith(".js") for name in loaded)
     for name in loaded:
-        assert httpx.get(f"{server.url}{name}").status_code == 200, name
+        assert web.get(f"{server.url}{name}").status_code == 200, name
 
 
 QUICK = settings(
@@ -77,4 +78,4 @@ def test_generated_requests_meet_declared_answers_and_never_a_500(server):
                 assert "error" in answer.json()
 
         send()
-    assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+    assert web.get(f"{server.url}/v2/health/ready").status_code == 200

@@ -1,12 +1,12 @@
 import asyncio
 
-import httpx
 import pytest
 
 from service import orders
 from service.errors import InternalError, ModelNotFoundError, NotReadyError
 from service.model import ModelError
 from service.orders import Orders
+from tests import web
 from tests.service import onnx_models
 from tests.service.repositories import gain, replace_file, repository
 from tests.service.test_server import Process
@@ -94,10 +94,10 @@ def test_load_and_unload_reach_every_worker_of_a_real_server(path):
         url = f"http://127.0.0.1:{server.port}/v2"
 
         def ready():
-            return [httpx.get(f"{url}/models/m/ready").status_code for _ in range(6)]
+            return [web.get(f"{url}/models/m/ready").status_code for _ in range(6)]
 
         def ask(verb):
-            return httpx.post(f"{url}/repository/models/m/{verb}", headers=key, timeout=30)
+            return web.post(f"{url}/repository/models/m/{verb}", headers=key)
 
         assert ready() == [200] * 6
         assert ask("unload").status_code == 200

@@ -88,7 +88,7 @@ async def test_load_swaps_and_drains_the_old_one(tmp_path):
     assert gain(old) == 1  # a request that holds it is still answered, by the old one
     assert not batcher.drained.is_set()
     del old
-    await asyncio.wait_for(batcher.drained.wait(), 10)
+    await asyncio.wait_for(batcher.drained.wait(), 60)
 
 
 async def _refused(models, tmp_path, match):

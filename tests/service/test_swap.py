@@ -5,12 +5,12 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
 from PIL import Image
 
+from tests import web
 from tests.service import onnx_models
 from tests.service.running import running
 
@@ -66,7 +66,7 @@ def ask_until(done, address, seed):
 
 
 def load(server):
-    return httpx.post(f"{server.url}/v2/repository/models/m/load", headers=KEY)
+    return web.post(f"{server.url}/v2/repository/models/m/load", headers=KEY)
 
 
 def test_swaps_under_load_lose_nothing_and_answer_rightly(server, path):
@@ -110,7 +110,7 @@ def test_an_old_model_ends_once_nobody_holds_it(server, path):
 def test_a_runtime_that_throws_is_a_500_with_a_body_and_the_server_goes_on(tmp_path):
     onnx_models.lookup(tmp_path / "lookup.onnx", rows=4)
     url = "/v2/models/lookup/infer"
-    with running(tmp_path) as server, httpx.Client(base_url=server.url) as client:
+    with running(tmp_path) as server, web.Client(base_url=server.url) as client:
 
         def ask(*index):
             entry = {"name": "index", "shape": [len(index)], "datatype": "INT64", "data": index}
@@ -130,7 +130,7 @@ def test_one_bad_request_does_not_spoil_its_neighbours(tmp_path):
 
         def ask(index):
             tensor = {"name": "index", "shape": [1], "datatype": "INT64", "data": [index]}
-            answer = httpx.post(f"{server.url}/v2/models/lookup/infer", json={"inputs": [tensor]})
+            answer = web.post(f"{server.url}/v2/models/lookup/infer", json={"inputs": [tensor]})
             return answer.json().get("outputs", [{}])[0].get("data")
 
         indices = [0, 1, 99, 3, 2, -99, 1, 0] * 4
@@ -142,7 +142,7 @@ def test_pictures_never_share_a_batch_where_they_would_change_each_other(tmp_pat
     path = onnx_models.picture_classifier(tmp_path / "m.onnx", centred=True, gain=9)
     colors = [base64.b64encode(png(*color)).decode() for color in ((255, 0, 0), (0, 0, 255))]
     with running(path) as server:
-        answer = httpx.post(f"{server.url}/v1/classify", json={"images": colors * 4})
+        answer = web.post(f"{server.url}/v1/classify", json={"images": colors * 4})
     for result in answer.json()["results"]:  # alone, each picture is the batch's mean
         probabilities = [best["probability"] for best in result["predictions"]]
         assert probabilities == pytest.approx([1 / 3] * 3, abs=1e-4)

@@ -1,7 +1,7 @@
-import httpx
 import pytest
 
 from service.tracing import make_tracing, trace_id, tracing_with
+from tests import web
 
 from .onnx_models import picture_classifier
 from .running import running
@@ -37,7 +37,7 @@ def test_a_request_becomes_a_span_below_its_caller(tmp_path):
     provider.add_span_processor(export.SimpleSpanProcessor(spans))
     with running(picture_classifier(tmp_path / "tiny.onnx")) as server:
         server.state.tracing = tracing_with(provider)
-        httpx.post(
+        web.post(
             f"{server.url}/v1/classify", content=picture("red"), headers={"traceparent": PARENT}
         )
     (span,) = spans.get_finished_spans()

@@ -1,11 +1,11 @@
 import asyncio
 import time
 
-import httpx
 import pytest
 
 from service.errors import ModelNotFoundError
 from service.watch import Watcher
+from tests import web
 from tests.service import onnx_models
 from tests.service.repositories import gain, replace_file, repository
 from tests.service.test_server import Process
@@ -70,5 +70,5 @@ def test_a_real_server_takes_up_a_new_file(tmp_path):
         onnx_models.adder(tmp_path / "new.onnx")
         url = f"http://127.0.0.1:{server.port}/v2/models/new/ready"
         ends = time.monotonic() + 30
-        while httpx.get(url).status_code != 200:
+        while web.get(url).status_code != 200:
             assert time.monotonic() < ends

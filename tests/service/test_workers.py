@@ -6,8 +6,9 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
-import httpx
 import pytest
+
+from tests import web
 
 from .onnx_models import picture_classifier
 from .test_classify import picture
@@ -27,7 +28,7 @@ def test_metrics_are_the_whole_servers_and_connections_are_shared_evenly(model):
             answers = list(clients.map(post, connections))
         for connection in connections:
             connection.close()
-        text = httpx.get(f"{url}/metrics").text
+        text = web.get(f"{url}/metrics").text
         server.process.send_signal(signal.SIGTERM)
         code, _, err = server.end()
     assert [status for status, *_ in answers] == [200] * 6
@@ -42,7 +43,7 @@ def test_a_worker_that_dies_is_replaced(model):
         line = next(line for line in server.process.stderr if "starting another" in line)
         assert re.search(r"worker \d ended with code -9", line)
         statuses = [
-            httpx.post(
+            web.post(
                 f"http://127.0.0.1:{server.port}/v1/classify", content=picture("red")
             ).status_code
             for _ in range(4)
@@ -65,14 +66,14 @@ def test_what_runs_now_is_told_of_all_workers_whoever_is_asked(model):
             assert monotonic() < ends, seen
 
     def hold():  # connections are dealt out in turn: this one goes to the other worker
-        held = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        held = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
         held.sendall(head + b"expect: 100-continue\r\n\r\n")
         assert held.recv(100).startswith(b"HTTP/1.1 100")
         return held
 
     with Process(model, "--workers", "2") as server:
-        scraped = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        scraped = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         until(1)  # the scrape itself
         held = hold()
         until(2)

@@ -1,8 +1,7 @@
 import re
 from pathlib import Path
 
-import httpx
-
+from tests import web
 from tests.service import onnx_models
 from tests.service.running import running
 
@@ -19,7 +18,7 @@ def test_the_example_of_the_documentation_runs(tmp_path, capsys):
 
 def test_every_call_of_the_table_is_in_the_openapi_document(tmp_path):
     with running(onnx_models.adder(tmp_path / "m.onnx")) as server:
-        paths = set(httpx.get(f"{server.url}/openapi.json").json()["paths"])
+        paths = set(web.get(f"{server.url}/openapi.json").json()["paths"])
     served = {re.sub(r"{\w+}", "{}", path) for path in paths if path.startswith("/v2")}
     page = PAGE.read_text().replace("[/versions/{v}]", "")
     named = {re.sub(r"{\w+}", "{}", path) for path in re.findall(r"/v2[\w/{}]*", page)}

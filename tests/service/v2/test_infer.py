@@ -2,12 +2,12 @@
 
 import json
 
-import httpx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests import web
 from tests.service import onnx_models
 from tests.service.running import running
 
@@ -21,7 +21,7 @@ def client(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     onnx_models.picture_classifier(folder / "tiny.onnx")
     onnx_models.adder(folder / "adder.onnx")
-    with running(folder) as server, httpx.Client(base_url=server.url) as client:
+    with running(folder) as server, web.Client(base_url=server.url) as client:
         client.headers["Accept-Encoding"] = "identity"
         yield client
 
