@@ -54,7 +54,6 @@ class RuntimeOptions:
     Attributes:
         provider: one of `CHOICES`.
         intra_op_threads: threads inside one operator on the CPU; 0 for one a core.
-        spinning: let idle threads spin, which trades other work's CPU time for latency.
         half_precision: compute in float16 whatever the file says; TensorRT can. The others keep
             to the file, which `flatfold export --precision fp16` writes in float16.
         device_id: which GPU.
@@ -62,7 +61,6 @@ class RuntimeOptions:
 
     provider: str = "auto"
     intra_op_threads: int = 0
-    spinning: bool = False
     half_precision: bool = False
     device_id: int = 0
 
@@ -189,8 +187,7 @@ def _session_options(options: RuntimeOptions) -> onnxruntime.SessionOptions:
     session_options = onnxruntime.SessionOptions()
     session_options.intra_op_num_threads = options.intra_op_threads
     session_options.inter_op_num_threads = 1
-    session_options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "1" if options.spinning else "0"
-    )
+    # Spinning threads would take the cores that decoding and HTTP need (docs/serving.md).
+    session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session_options.log_severity_level = 3  # errors; they come back as exceptions as well
     return session_options
