@@ -119,12 +119,17 @@ class _Worker:
     """One server process, seen from the parent."""
 
     def __init__(self, settings: Settings) -> None:
-        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._line, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        # News come over a socket of their own: when a parent dies with something unread, the
+        # socket that it came over ends in an error, and libuv keeps errors to itself.
+        self._news, news = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         context = multiprocessing.get_context("spawn")
-        self._process: SpawnProcess = context.Process(target=work, args=(settings, theirs))
+        self._process: SpawnProcess = context.Process(target=work, args=(settings, line, news))
         self._process.start()
-        theirs.close()
+        line.close()
+        news.close()
         self._line.setblocking(False)
+        self._news.setblocking(False)
         self.ready = False
 
     @property
@@ -140,7 +145,7 @@ class _Worker:
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(START_SECONDS):
-            said = await loop.sock_recv(self._line, _MESSAGE)
+            said = await loop.sock_recv(self._news, _MESSAGE)
         kind, _, text = said.partition(b" ")
         if kind != _READY:
             raise FlatfoldError(text.decode() or "a worker ended while it started")
@@ -173,18 +178,19 @@ class _Worker:
             self._process.kill()
 
 
-def work(settings: Settings, line: socket.socket) -> None:
-    """Be a worker: serve the connections that come over `line`."""
+def work(settings: Settings, line: socket.socket, news: socket.socket) -> None:
+    """Be a worker: serve what comes over `line`, and say over `news` how it goes."""
     logs.configure(settings.log_level, settings.log_format)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl+C is the parent's to handle
     try:
         server = make_server(settings)
     except FlatfoldError as error:
-        line.sendall(_FAILED + b" " + str(error).encode())
+        news.sendall(_FAILED + b" " + str(error).encode())
         return
 
     def connected(loop: asyncio.AbstractEventLoop, names: str) -> None:
-        line.sendall(_READY + b" " + names.encode())
+        with contextlib.suppress(OSError):  # the parent is gone, as the line's end will say
+            news.sendall(_READY + b" " + names.encode())
         line.setblocking(False)
         loop.add_reader(line, receive, loop)
 
@@ -202,4 +208,4 @@ def work(settings: Settings, line: socket.socket) -> None:
     try:
         run_server(server, [], connected)
     except FlatfoldError as error:
-        line.sendall(_FAILED + b" " + str(error).encode())
+        news.sendall(_FAILED + b" " + str(error).encode())

@@ -35,7 +35,7 @@ class Process:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        self.process.communicate(timeout=60)  # its workers end with it
 
     def end(self):
         out, err = self.process.communicate(timeout=60)

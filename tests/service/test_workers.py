@@ -4,10 +4,14 @@ import re
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from time import monotonic
 
 import pytest
 
+from service.config import Settings
+from service.metrics import SHARED_FOLDER
+from service.workers import work
 from tests import web
 
 from .onnx_models import picture_classifier
@@ -90,6 +94,26 @@ def test_what_runs_now_is_told_of_all_workers_whoever_is_asked(model):
         until(1)  # of the new workers; the old ones' requests are gone
         for each in (*here, scraped):
             each.close()
+
+
+def test_a_worker_whose_parent_dies_before_it_hears_of_it_ends(model, tmp_path, monkeypatch):
+    monkeypatch.setenv(SHARED_FOLDER, str(tmp_path))
+    line, theirs = socket.socketpair()
+    news, told = socket.socketpair()
+    settings = Settings(models=(str(model),), workers=2, threads=1)
+    process = get_context("spawn").Process(target=work, args=(settings, theirs, told))
+    process.start()
+    theirs.close()
+    told.close()
+    news.settimeout(60)
+    assert news.recv(5, socket.MSG_PEEK) == b"ready"  # and nobody takes it
+    news.close()
+    line.close()
+    process.join(60)
+    try:
+        assert process.exitcode == 0
+    finally:
+        process.kill()
 
 
 def test_a_worker_that_cannot_start_is_one_line(tmp_path):
