@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter as Counts
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,6 +17,10 @@ from prometheus_client import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import Metric
+
     from service.repository import Repository
 
 # Set by the parent of several workers: the folder that they share, their metrics in it.
@@ -130,8 +135,31 @@ class Metrics:
         if SHARED_FOLDER not in os.environ:
             return generate_latest(self._registry)
         whole = CollectorRegistry()
-        multiprocess.MultiProcessCollector(whole)  # type: ignore[no-untyped-call]  # theirs
+        whole.register(_Merged(os.environ[SHARED_FOLDER]))
         return generate_latest(whole)
+
+
+class _Merged:
+    """The sum of what the workers' files in `folder` hold.
+
+    A file that a worker is just creating is empty, which prometheus_client's own collector takes
+    for a damaged one.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in self._folder.glob("*.db") if _written(file)]
+        merge: Any = multiprocess.MultiProcessCollector.merge
+        return cast("Iterable[Metric]", merge(files, accumulate=True))
+
+
+def _written(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # of a worker that just died
+        return False
 
 
 def forget_worker(pid: int) -> None:
