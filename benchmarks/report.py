@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.bodies import COUNT
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.results import FLOOR, middle, select, shares, values
 from flatfold.contract.files import atomic_path
@@ -40,8 +41,6 @@ def write_report(path: Path, rows: Rows, facts: dict[str, str]) -> None:
 
 def render(rows: Rows, facts: dict[str, str]) -> str:
     """Return the whole report as Markdown."""
-    from benchmarks.bodies import COUNT  # noqa: PLC0415 (Pillow, which the tables do without)
-
     parts = [HEAD.format(count=COUNT), "| how it was measured | |\n|---|---|"]
     parts[-1] += "".join(f"\n| {key} | {value} |" for key, value in facts.items())
     for model in dict.fromkeys(row["model"] for row in rows):

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from training.network import place
+
 if TYPE_CHECKING:
     from training.data import Pictures
 
@@ -34,7 +36,8 @@ def train(network: nn.Module, pictures: Pictures, steps: int) -> None:
     that is asked for, not that of training.
     """
     generator = torch.Generator().manual_seed(0)
-    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # missing in torch's stub
+    place(network, torch.device("cpu"))
+    network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
@@ -53,4 +56,5 @@ def train(network: nn.Module, pictures: Pictures, steps: int) -> None:
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimiser.step()
         decay.step()
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in torch's stub
+    for weight in network.parameters():  # back from channels last
+        weight.data = weight.data.contiguous()
