@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 PARAMETERS = ("scale", "bias", "mean", "variance")
+DEFAULT_EPSILON = float(np.float32(1e-5))  # ONNX attributes are float32
 
 
 def batch_norm_affine(body: Body, node: Node) -> Affine:
@@ -34,8 +35,9 @@ def batch_norm_affine(body: Body, node: Node) -> Affine:
         raise Blocked(node.name, f"{node.label} of opset {body.opset}; 7 is the oldest understood")
     if node.attribute("training_mode", 0):
         raise Blocked(node.name, f"{node.label} is in training mode: it uses batch statistics")
-    if body.spare_outputs_used(node):
-        raise Blocked(node.name, f"{node.label} has several outputs in use: it updates statistics")
+    # Before opset 14 the number of outputs says which mode it is in; since, an attribute does.
+    if body.spare_outputs_used(node) or (body.opset < 14 and any(node.outputs[1:])):
+        raise Blocked(node.name, f"{node.label} has several outputs: it updates statistics")
     if not node.attribute("spatial", 1):
         raise Blocked(node.name, f"{node.label} has statistics for each element (spatial=0)")
     values = []
@@ -49,7 +51,7 @@ def batch_norm_affine(body: Body, node: Node) -> Affine:
         values.append(value)
     try:
         gamma, beta, mean, variance = values
-        epsilon = node.attribute("epsilon", 1e-5)
+        epsilon = node.attribute("epsilon", DEFAULT_EPSILON)
         return Affine.of_batch_norm(gamma, beta, mean, variance, epsilon)
     except DegenerateStatisticsError as error:
         raise FoldRefusedError(
@@ -111,7 +113,7 @@ def _channel_vector(
     """Return the constant as one number a channel of `value`, and the axis of the channels."""
     rank = body.rank(value)
     numbers = constant.astype(np.float64).ravel()
-    if constant.size == 1 and (constant.ndim == 0 or constant.ndim <= (rank or 1)):
+    if constant.size == 1 and constant.ndim <= (1 if rank is None else rank):
         return numbers, 1
     long = [axis for axis, size in enumerate(constant.shape) if size != 1]
     if rank is None or constant.ndim > rank or len(long) != 1:

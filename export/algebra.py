@@ -160,6 +160,7 @@ def absorb_after(weight: Weights, bias: Float64s, affine: Affine) -> tuple[Weigh
 
     Raises:
         OverflowError: a value exceeds what the dtype can hold; says the largest.
+        FloatingPointError: a filter falls below it; says its largest value.
     """
     groups, outputs, _, _ = weight.shape
     affine = affine.over(groups * outputs)
@@ -180,6 +181,7 @@ def absorb_before(weight: Weights, bias: Float64s, affine: Affine) -> tuple[Weig
 
     Raises:
         OverflowError: a value exceeds what the dtype can hold; says the largest.
+        FloatingPointError: a filter falls below it; says its largest value.
     """
     groups, _, inputs, _ = weight.shape
     affine = affine.over(groups * inputs)
@@ -198,6 +200,8 @@ def _scaled(weight: Weights, scale: Float64s) -> Weights:
         np.multiply(weight, scale, out=product, dtype=np.float64, casting="unsafe")
     if not np.isfinite(product).all():
         _refuse_overflow(weight.astype(np.float64) * scale, weight.dtype)
+    if weight.dtype == np.float16:  # the others reach down as far as float32
+        _refuse_underflow(weight.astype(np.float64) * scale, product)
     return product
 
 
@@ -212,6 +216,21 @@ def rounded(values: Float64s, dtype: np.dtype[Any]) -> Weights:
     if not np.isfinite(result).all():
         _refuse_overflow(values, dtype)
     return result
+
+
+def _refuse_underflow(exact: Float64s, product: Weights) -> None:
+    """Refuse filters that are too small for their dtype: rounding by steps of its smallest value.
+
+    Where the largest weight of a filter is a normal number, none errs by more than epsilon / 2 of
+    it (IEEE 754).
+    """
+    largest = np.abs(exact).max(axis=(2, 3), initial=0)
+    error = np.abs(product - exact).max(axis=(2, 3), initial=0)
+    lost = error > np.finfo(product.dtype).eps * largest
+    if lost.any():
+        raise FloatingPointError(
+            f"a folded filter's largest value {largest[lost].max():g} underflows {product.dtype}"
+        )
 
 
 def _refuse_overflow(values: Float64s, dtype: np.dtype[Any]) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from export.algebra import Affine
 
 
+_SHIFT_LEFT = ", its shift left as an Add"
+
+
 def fold_model(model: ModelProto, *, merge_branches: bool = True) -> tuple[ModelProto, FoldReport]:
     """Return a copy of the model with every batch norm folded that folds exactly, and the report.
 
@@ -143,11 +146,11 @@ class _Folder:
         try:
             steps = self._plan(node, 1, affine, backward=backward)
         except Blocked as blocked:
-            if not blocked.shift_only or not affine.shifts:
+            if not backward or not blocked.shift_only or not affine.shifts:
                 raise
             steps = self._plan(node, 1, affine.scale_only, backward=backward)
             self._leave_shift(node, affine, steps)
-            return f"{_rule_text(steps, backward=backward)}, its shift left as an Add"
+            return _rule_text(steps, backward=backward) + _SHIFT_LEFT
         self._take_out(node, steps)
         return _rule_text(steps, backward=backward)
 
@@ -159,7 +162,9 @@ class _Folder:
         if rank is None or beta is None:
             raise Blocked(node.name, f"{node.label}: the rank of what it reads is unknown")
         shift = affine.shift.reshape(-1, *(1 for _ in range(rank - 2)))
-        name = body.add_constant(stored(node, shift, beta.dtype), node.input(2))
+        element = body.element(node.input(0))  # statistics may be of a wider type than the values
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(element) if element else beta.dtype
+        name = body.add_constant(stored(node, shift, dtype), node.input(2))
         carry_out(body, steps)
         body.become(node, "Add", [node.input(0), name])
 
@@ -178,15 +183,19 @@ class _Folder:
         )
 
     def _try_arithmetic(self, node: Node, *, backward: bool) -> bool:
-        found = arithmetic(self.body, node)
-        if found is None or found.affine is None:
-            return False
         try:
+            found = arithmetic(self.body, node)
+            if found is None or found.affine is None:
+                return False
             steps = self._plan(node, found.axis, found.affine, backward=backward, slot=found.slot)
         except Blocked:
             return False
         self._take_out(node, steps, found.slot)
-        self.absorbed.append(node.name)
+        if node in self.verdicts:  # the shift that a batch norm had left
+            rule = self.verdicts[node].rule.removesuffix(_SHIFT_LEFT)
+            self.verdicts[node] = Verdict(self.names[node], FOLDED, rule, f"folded {rule}")
+        else:
+            self.absorbed.append(node.name)
         return True
 
     def _plan(
@@ -202,6 +211,7 @@ class _Folder:
 
     def _take_out(self, node: Node, steps: list[Step], slot: int = 0) -> None:
         carry_out(self.body, steps)
+        self.absorbed += [step.node.name for step in steps if step.node not in self.body]
         self.body.bypass(node, slot)
 
 

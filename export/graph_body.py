@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnx
 
 from export import graph_constants
-from export.graph import DEFAULT_DOMAINS, Graph, Node
+from export.graph import DEFAULT_DOMAINS, Blocked, Graph, Node
 from export.graph_shapes import ValueType, bodies, infer_types
 from export.tensors import FLOAT_TYPES, read_tensor, spill
 
@@ -77,13 +78,27 @@ class Body(Graph):
         super().reindex()
         initializers = () if self.is_function else self.proto.initializer
         self._initializers = {tensor.name: tensor for tensor in initializers}
+        # Found in one pass: to ask each node for its producers, up to the input, would recurse as
+        # deep as the model is.
+        fixed = self._initializers if self._model.ir_version < 4 else ()
+        self._run_time = set(self.input_names).difference(fixed)
+        for node in self.nodes:
+            if node.op_type != "Constant" and not self._may_be_constant(node):
+                self._run_time.update(filter(None, node.outputs))
+
+    def _may_be_constant(self, node: Node) -> bool:
+        if not graph_constants.can_evaluate(node) or not node.inputs:
+            return False
+        # Of the one only the shape is read, of the other's second operand only the type.
+        read = {"Shape": 0, "CastLike": 1}.get(node.op_type, len(node.inputs))
+        return self._run_time.isdisjoint(node.inputs[:read])
 
     def constant(self, value: str) -> NDArray[Any] | None:
         """Return a value that never changes, computing it where the model does; else None."""
+        if value in self._run_time:
+            return None
         tensor = self._initializers.get(value)
         if tensor is not None:
-            if self._model.ir_version >= 4 and value in self.input_names:
-                return None
             return read_tensor(tensor, self._model.folder)
         node = self.producer(value)
         if node is not None:
@@ -93,15 +108,11 @@ class Body(Graph):
                     return result
                 self._evaluated[value] = result
             return self._evaluated[value]
-        if value in self.input_names or self.parent is None:
-            return None
-        return self.parent.constant(value)
+        return None if self.parent is None else self.parent.constant(value)
 
     def _evaluate(self, node: Node, slot: int) -> NDArray[Any] | None:
         if node.op_type == "Constant":
             return graph_constants.constant_node_value(node, self._model.folder)
-        if not graph_constants.can_evaluate(node) or not node.inputs:
-            return None
         if node.op_type == "Shape":
             return self._evaluate_shape(node)
         shape = self.shape(node.outputs[slot])
@@ -134,6 +145,8 @@ class Body(Graph):
     def add_constant(self, value: NDArray[Any], like: str) -> str:
         """Store a new constant and return its name, which is made from `like`."""
         name = self.fresh_name(f"{like.removesuffix('_folded')}_folded")
+        element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        self._types[name] = ValueType(element, tuple(value.shape))
         if self.is_function:
             proto = onnx.helper.make_node("Constant", [], [name], name=name)
             attribute = proto.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
@@ -151,6 +164,11 @@ class Body(Graph):
             info = onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
             self.proto.input.append(info)
         return name
+
+    def forget_shape(self, value: str) -> None:
+        """Drop what is noted of the shape of a value that is about to change."""
+        self._types[value] = ValueType(self.element(value))
+        _keep(self.proto.value_info, lambda info: info.name != value)
 
     def set_constant(self, node: Node, slot: int, value: NDArray[Any]) -> None:
         """Give `node` a constant of its own at `slot`; what others read there stays theirs."""
@@ -181,7 +199,9 @@ class Body(Graph):
             return known.shape
         node = self.producer(value)
         if node is not None:
-            return self._shape_from(node) if node.output == value else None
+            with contextlib.suppress(Blocked):  # an attribute is a parameter of the function
+                return self._shape_from(node) if node.output == value else None
+            return None
         return self.parent.shape(value) if self.parent is not None else None
 
     def _shape_from(self, node: Node) -> tuple[int | None, ...] | None:

@@ -49,8 +49,10 @@ def can_evaluate(node: Node) -> bool:
 
 
 def constant_node_value(node: Node, folder: Path | None) -> NDArray[Any] | None:
-    """Return the value of a Constant node; None for texts and sparse tensors."""
+    """Return the value of a Constant node; None for texts, sparse tensors and parameters."""
     for attribute in node.proto.attribute:
+        if attribute.ref_attr_name:  # known to the caller of the function
+            return None
         if attribute.name == "value":
             return read_tensor(attribute.t, folder)
         if attribute.name in ("value_float", "value_floats"):
@@ -82,10 +84,9 @@ def evaluate(
     model = onnx.helper.make_model(graph, opset_imports=imports)
     try:
         with np.errstate(all="ignore"):
-            (value,) = ReferenceEvaluator(model).run(None, dict(inputs))
+            return np.asarray(ReferenceEvaluator(model).run(None, dict(inputs))[0])
     except Exception:  # noqa: BLE001 - whatever it cannot compute stays in the model, to be run
         return None
-    return np.asarray(value)
 
 
 def _value_info(name: str, value: NDArray[Any]) -> onnx.ValueInfoProto:

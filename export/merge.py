@@ -120,6 +120,13 @@ def _conv_branch(body: Body, node: Node) -> Branch | None:
     """Return a Conv as a branch; None when its weight or its padding is not known."""
     if node.op_type != "Conv":
         return None
+    try:
+        return _known_branch(body, node)
+    except Blocked:  # an attribute is a parameter of the function
+        return None
+
+
+def _known_branch(body: Body, node: Node) -> Branch | None:
     weight = body.constant(node.input(1))
     bias = body.constant(node.input(2)) if node.input(2) else np.zeros(1)
     auto_pad = node.attribute("auto_pad", "NOTSET")
@@ -162,6 +169,8 @@ def _store(body: Body, keeper: Node, total: Branch) -> bool:
 
 def _drop_term(body: Body, sums: list[Node], term: str) -> None:
     """Take one term out of the sum that adds it."""
+    for inner in sums[1:]:  # without the term, a sum inside may broadcast to less
+        body.forget_shape(inner.output)
     use = next(use for use in body.uses(term) if use.node in sums)
     assert use.node is not None  # noqa: S101 - it is one of the sums
     left = [value for slot, value in enumerate(use.node.inputs) if slot != use.slot]

@@ -19,6 +19,7 @@ from export.comparison import (
 from export.float64 import run_float64
 from export.runtime import RuntimeRefusedError, optimised_session, run, unoptimised_session
 from export.samples import DYNAMIC_SIZES, Feeds, image_feeds, input_specs, random_feeds
+from export.tensors import inner_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +123,7 @@ def default_tolerance(model: Model, outputs: Outputs) -> float:
     )
     kinds |= {
         onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
-        for tensor in read.graph.initializer
+        for tensor in (*read.graph.initializer, *inner_tensors(read))
     }
     if kinds & {"float16", "bfloat16"}:
         return TOLERANCES["float16"]

@@ -107,7 +107,7 @@ def _fold_and_write(args: argparse.Namespace, model: ModelProto, folder: Path) -
     if args.strict and report.kept:
         raise KeptError(
             f"--strict was given and {len(report.kept)} of {len(report.verdicts)} batch norms "
-            "stay; nothing is written"
+            f"stay; {args.output} is not written"
         )
     with staged(args.output) as stage:
         write_model(model, stage, folder)

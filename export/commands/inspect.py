@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what the file says of itself and what is in it."""
     import hashlib  # noqa: PLC0415 (with the imports below, only when inspecting)
 
+    from export.graph_shapes import bodies  # noqa: PLC0415
     from export.layers import layers  # noqa: PLC0415
     from export.loading import load_model  # noqa: PLC0415
     from flatfold.contract.card import CARD_KEY, Card  # noqa: PLC0415
@@ -35,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
         "bytes": args.model.stat().st_size,
         "sha256": hashlib.sha256(args.model.read_bytes()).hexdigest(),
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-        "batch_norms": sum(layer.operator == "BatchNormalization" for layer in table),
+        "batch_norms": sum(
+            node.op_type == "BatchNormalization" for body, _ in bodies(model) for node in body.node
+        ),
         "parameters": sum(layer.parameters for layer in table),
         "macs": sum(layer.macs for layer in table),
         "card": json.loads(Card.from_json(text).to_json()) if text else None,

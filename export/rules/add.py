@@ -61,9 +61,10 @@ def _axis_in(body: Body, node: Node, slot: int, want: Want) -> int:
     rank, own = body.rank(node.output), body.rank(node.input(slot))
     if rank is None or own is None:
         raise Blocked(node.name, f"{node.label}: the rank of a term is unknown")
-    if want.axis < rank - own:
+    axis = want.axis - (rank - own)
+    if axis < 0 or body.size(node.input(slot), axis) != want.affine.channels:
         raise Blocked(node.name, f"{node.label} broadcasts {node.input(slot)!r} over the channels")
-    return want.axis - (rank - own)
+    return axis
 
 
 def _axis_out(body: Body, node: Node, slot: int, want: Want) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import onnx
+
 from export.graph import Blocked
 from export.rules.base import ChannelKeeper, Want
 from export.tensors import FLOAT_TYPES
@@ -34,7 +36,10 @@ class DropoutRule(ChannelKeeper):
 
 
 class CastRule(ChannelKeeper):
-    """Cast from one float type to another."""
+    """Cast from one float type to another, forward only to one that holds as much.
+
+    The scale may be what brings the values into the range of a narrower type.
+    """
 
     op_types: ClassVar[tuple[str, ...]] = ("Cast",)
 
@@ -42,3 +47,14 @@ class CastRule(ChannelKeeper):
         """Raise Blocked when either side is no float."""
         if not {body.element(node.input(0)), node.attribute("to")} <= FLOAT_TYPES:
             raise Blocked(node.name, f"{node.label} is no cast from float to float")
+
+    def output_want(self, body: Body, node: Node, want: Want) -> Want:
+        """Return the same affine on the output."""
+        passed = super().output_want(body, node, want)
+        source, target = (
+            onnx.helper.tensor_dtype_to_np_dtype(element)
+            for element in (body.element(node.input(0)), node.attribute("to"))
+        )
+        if target != source and target.itemsize <= source.itemsize:
+            raise Blocked(node.name, f"{node.label} narrows {source} to {target}: scaled before it")
+        return passed

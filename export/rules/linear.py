@@ -37,13 +37,13 @@ def absorb(
         The weight in its own dtype, and the bias in float64.
 
     Raises:
-        Blocked: the channels do not match, or a value overflows the weight's dtype.
+        Blocked: the channels do not match, or the weight's dtype cannot hold a value.
     """
     outputs = weight.shape[0] * weight.shape[1]
     start = np.zeros(outputs) if bias is None else bias.astype(np.float64).ravel()
     try:
         return (absorb_before if before else absorb_after)(weight, start, affine)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, ArithmeticError) as error:
         raise Blocked(node.name, f"{node.label}: {error}") from error
 
 

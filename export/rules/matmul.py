@@ -38,10 +38,14 @@ class MatMulRule(Rule):
             raise Blocked(node.name, f"{node.label} reads it as a weight")
         _require_feature_axis(body, node, want, node.input(slot), side)
         folded, lifted = absorb(node, canonical(side, weight), want.affine, before=True)
-        if body.rank(node.input(0)) == 2 or not lifted.any():
+        if not lifted.any() or (side == 1 and body.rank(node.input(0)) == 2):
             return self._step(body, node, side, folded, lifted)
         matrix = folded[0, :, :, 0] if side == 0 else folded[0, :, :, 0].T
-        left = Want(node.output, want.axis, Affine.of(1.0, lifted))  # for a bias behind to take
+        rank = body.rank(node.output)
+        if rank is None or rank < 2:
+            raise Blocked(node.name, f"{node.label}: the rank of its output is unknown, or 1")
+        # For a bias behind to take, along the axis of the outputs.
+        left = Want(node.output, rank - 1 if side == 1 else rank - 2, Affine.of(1.0, lifted))
         return Step(self, node, {side: matrix}, wants=(left,))
 
     def _step(

@@ -30,6 +30,9 @@ class MultiplyRule(Rule):
         if found.affine.is_uniform or want.affine.is_uniform or found.axis == want.axis:
             axis = want.axis if found.affine.is_uniform else found.axis
             both = Want(node.input(found.slot), axis, want.affine.after(found.affine))
+            if both.affine.is_identity and len(body.uses(both.value)) > 1:
+                # Nothing is left to want, so that nobody would ask for the other readers.
+                raise Blocked(node.name, f"{node.label} reads {both.value!r}, as others do")
             return Step(self, node, wants=(both,))
         raise Blocked(node.name, f"{node.label} multiplies along another axis than the channels'")
 

@@ -19,10 +19,10 @@ class PadRule(ChannelKeeper):
 
     def check(self, body: Body, node: Node, want: Want) -> None:
         """Raise Blocked when foreign values come in that the affine would have met."""
-        if node.attribute("mode", "constant") == "constant":
-            if want.affine.shifts or _pads_with_more_than_zeros(body, node):
-                raise Blocked(node.name, f"{node.label} pads with a constant, which a shift misses")
-        elif not want.affine.is_uniform and not _leaves_axis(body, node, want.axis):
+        constant = node.attribute("mode", "constant") == "constant"
+        if constant and (want.affine.shifts or _pads_with_more_than_zeros(body, node)):
+            raise Blocked(node.name, f"{node.label} pads with a constant, which a shift misses")
+        if not want.affine.is_uniform and not _leaves_axis(body, node, want.axis):
             raise Blocked(node.name, f"{node.label} is not known to leave axis {want.axis} alone")
 
 
@@ -36,6 +36,15 @@ def _pads_with_more_than_zeros(body: Body, node: Node) -> bool:
 def _leaves_axis(body: Body, node: Node, axis: int) -> bool:
     """Whether nothing is padded along `axis`: begins of all axes come first, then the ends."""
     pads = body.constant(node.input(1)) if node.input(1) else node.attribute("pads")
-    if pads is None or node.input(3):  # with axes (opset 18), the pads are of some axes only
+    if pads is None:
         return False
-    return not pads[axis] and not pads[axis + len(pads) // 2]
+    count = len(pads) // 2
+    padded = body.constant(node.input(3)) if node.input(3) else range(count)  # axes: opset 18
+    rank = body.rank(node.input(0))
+    if padded is None or rank is None:
+        return False
+    return not any(
+        pads[place] or pads[place + count]
+        for place, padded_axis in enumerate(padded)
+        if padded_axis % rank == axis
+    )

@@ -22,7 +22,7 @@ class ReduceRule(Carrier):
         """Return the affine along the axis that the channels had before axes went."""
         axes = self._check(body, node, want)
         axis = want.axis
-        if not node.attribute("keepdims", 1):
+        if not want.affine.is_uniform and not node.attribute("keepdims", 1):
             rank = body.rank(node.input(0)) or 0
             axis = [kept for kept in range(rank) if kept not in axes][want.axis]
         self._require_kept(node, want, axis, axes)
@@ -44,7 +44,8 @@ class ReduceRule(Carrier):
         given = body.constant(node.input(1)) if node.input(1) else node.attribute("axes", ())
         if rank is None or given is None:
             raise Blocked(node.name, f"{node.label}: its axes, or the rank it reads, are unknown")
-        return {int(axis) % rank for axis in given} or set(range(rank))
+        everything = set() if node.attribute("noop_with_empty_axes", 0) else set(range(rank))
+        return {int(axis) % rank for axis in given} or everything
 
     @staticmethod
     def _require_kept(node: Node, want: Want, axis: int, axes: set[int]) -> None:

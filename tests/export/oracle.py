@@ -47,7 +47,7 @@ def worst_error(before: list[np.ndarray], after: list[np.ndarray]) -> float:
         assert wanted.shape == found.shape
         assert wanted.dtype == found.dtype
         rows = wanted.shape[0] if wanted.ndim > 1 else 1
-        channels = wanted.shape[min(1, wanted.ndim - 1)]
+        channels = wanted.shape[min(1, wanted.ndim - 1)] if wanted.ndim else 1
         pair = [np.asarray(v, np.float64).reshape(rows, channels, -1) for v in (wanted, found)]
         difference = np.abs(pair[0] - pair[1]).max(axis=(0, 2))
         rms = np.sqrt((pair[0] ** 2).mean(axis=(0, 2)))

@@ -123,3 +123,10 @@ def test_other_outputs_shapes_and_nothing_finite_are_refused():
 def test_the_figures_are_plain_json():
     text = json.dumps(_compare(_values(), _values() * 1.5).to_dict())
     assert json.loads(text)["holds"] is False
+
+
+def test_texts_are_the_same_or_not():
+    labels = np.array([["cat"], ["dog"]], object)
+    assert _compare(labels, labels.copy()).holds
+    with pytest.raises(ProofError, match="object values, is not the same"):
+        _compare(labels, labels[::-1])

@@ -222,3 +222,61 @@ def test_a_refusal_names_the_node_and_leaves_the_input():
     with pytest.raises(FoldRefusedError, match=r"stage1\.bn .*bias\[1\] is nan"):
         fold_model(model)
     assert model.SerializeToString() == before
+
+
+def test_a_model_as_deep_as_any_folds():
+    s = Sketch()
+    value = s.input("N", 2, 4, 4)
+    for _ in range(400):
+        value = s.op("Relu", s.batch_norm(s.conv(value, 2, 2, (1, 1)), 2, gamma="plain"))
+    pooled = s.op("Flatten", s.op("GlobalAveragePool", value))
+    s.output(s.op("MatMul", pooled, s.constant(s.normal(2, 3))))
+    _, report = fold_model(s.model())
+    assert len(report.verdicts) == 400
+    assert not report.kept
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_one_fold_does_all_that_two_would(transpose):
+    s = Sketch()
+    normed = s.batch_norm(s.input("N", 3, 4, 4), 3)
+    same = {} if transpose else {"auto_pad": "SAME_UPPER"}
+    convolved = s.conv(normed, 3, 4, (1, 1), transpose=transpose, **same)
+    s.output(s.op("Mul", convolved, s.constant(s.normal(4, 1, 1))))
+    once = check(s)
+    assert fold_model(once)[0].SerializeToString() == once.SerializeToString()
+
+
+def test_a_sum_that_loses_its_widest_term_has_another_shape():
+    s = Sketch()
+    x = s.input(2, 3, 4, 4)
+    inner = s.op("Add", s.op("GlobalAveragePool", x), s.conv(x, 3, 3, (1, 1)))
+    s.output(s.op("Add", inner, s.conv(x, 3, 3, pads=[1] * 4)))
+    model = onnx.shape_inference.infer_shapes(s.model())
+    folded, report = fold_model(model)
+    assert len(report.merges) == 1
+    onnx.checker.check_model(folded, full_check=True)
+
+
+def test_the_shift_that_a_product_left_and_a_later_one_took_is_told_of_no_more():
+    s = Sketch()
+    turned = s.op(
+        "Transpose", s.op("MatMul", s.input("N", 6, 4), s.constant(s.normal(4, 5))), perm=[0, 2, 1]
+    )
+    back = s.op("Transpose", s.batch_norm(turned, 5), perm=[0, 2, 1])
+    s.output(s.op("Add", s.op("MatMul", back, s.constant(s.normal(5, 3))), s.constant(s.normal(3))))
+    folded, report = fold_model(s.model())
+    assert "Add" not in report.verdicts[0].rule
+    assert report.absorbed == ()
+    assert sum(node.op_type == "Add" for node in folded.graph.node) == 1
+
+
+def test_a_factor_that_leaves_with_the_batch_norm_behind_it_is_told():
+    s = Sketch()
+    pooled = s.op("MaxPool", s.conv(s.input("N", 3, 4, 4), 3, 3, (1, 1)), kernel_shape=[2, 2])
+    negative = s.op("Mul", pooled, s.constant(-abs(s.normal(3, 1, 1)) - 0.1))
+    _, *rest = s.statistics(3)
+    minus = s.constant(np.full(3, -1.0))
+    s.output(s.op("BatchNormalization", negative, minus, *rest))
+    _, report = fold_model(s.model())
+    assert report.absorbed == ("mul_0",)

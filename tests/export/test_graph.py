@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from export.folding import fold_model
 from export.graph import Graph
 from export.graph_body import open_bodies
 from tests.export.sketch import Sketch
@@ -98,3 +99,57 @@ def _model_with_names(*names: str) -> onnx.ModelProto:
         value = s.op("Add", value, s.constant(np.zeros(4), name=name))
     s.output(value)
     return s.model()
+
+
+def _function(*nodes: onnx.NodeProto, **attributes: object) -> onnx.ModelProto:
+    """Return a model that calls a function of these nodes, from x to y, with these attributes."""
+    imports = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("local", 1)]
+    function = onnx.helper.make_function(
+        "local", "Block", ["x"], ["y"], nodes, imports[:1], attributes=list(attributes)
+    )
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 3, 4, 4])
+        for name in "xy"
+    ]
+    call = onnx.helper.make_node("Block", ["x"], ["y"], domain="local", **attributes)
+    graph = onnx.helper.make_graph([call], "calls", ends[:1], ends[1:])
+    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=8, functions=[function])
+
+
+def _node(operator: str, inputs: str, output: str, **parameters: int) -> onnx.NodeProto:
+    """Return a node whose attributes are parameters of its function, each of the given type."""
+    node = onnx.helper.make_node(operator, inputs.split(), [output])
+    for name, kind in parameters.items():
+        node.attribute.add(name=name, ref_attr_name=name, type=kind)
+    return node
+
+
+def _weight(name: str, *shape: int) -> onnx.NodeProto:
+    tensor = onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+    return onnx.helper.make_node("Constant", [], [name], value=tensor)
+
+
+def test_what_only_the_caller_of_a_function_knows_is_no_constant():
+    kinds = onnx.AttributeProto
+    scaled = _function(
+        _node("Constant", "", "a", value_float=kinds.FLOAT),
+        _node("Mul", "x a", "y"),
+        value_float=2.0,
+    )
+    merged = _function(
+        _weight("w", 3, 3, 1, 1),
+        _node("Conv", "x w", "a", strides=kinds.INTS),
+        _node("Conv", "x w", "b", strides=kinds.INTS),
+        _node("Add", "a b", "y"),
+        strides=[1, 1],
+    )
+    grouped = _function(
+        _weight("w", 3, 3, 1, 1),
+        _weight("k", 3, 1, 1),
+        _node("ConvTranspose", "x w", "a", group=kinds.INT),
+        _node("Mul", "a k", "y"),
+        group=1,
+    )
+    for model in (scaled, merged, grouped):
+        folded, _ = fold_model(model)
+        assert folded.functions == model.functions

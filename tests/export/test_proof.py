@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.folding import fold_model
-from export.proof import ProofError, prove
+from export.proof import TOLERANCES, ProofError, prove
 from flatfold.cli import main
 from tests.export.sketch import Sketch
 
@@ -114,3 +114,15 @@ def test_rounding_hides_no_wrong_fold():
     bias.CopyFrom(numpy_helper.from_array(moved, bias.name))
     with pytest.raises(ProofError, match="in float64, too"):
         prove(original, folded)
+
+
+def test_weights_in_nodes_are_of_a_type_as_well():
+    model = linear(WEIGHT.astype(np.float16), TensorProto.FLOAT16)
+    tensor = model.graph.initializer.pop()
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+    model.graph.node.append(helper.make_node("Cast", ["half"], ["logits"], to=TensorProto.FLOAT))
+    model.graph.node.insert(0, helper.make_node("Cast", ["x"], ["x16"], to=TensorProto.FLOAT16))
+    model.graph.node[2].input[0], model.graph.node[2].output[0] = "x16", "half"
+    for info in (*model.graph.input, *model.graph.output):
+        info.type.tensor_type.elem_type = TensorProto.FLOAT
+    assert prove(model, model).worst.allowed == TOLERANCES["float16"]

@@ -82,3 +82,16 @@ def test_a_broken_card_gives_one_clear_line(path, capsys):
     onnx.save(model, path)
     assert main(["inspect", str(path)]) == 1
     assert "not JSON" in capsys.readouterr().err
+
+
+def test_batch_norms_inside_branches_count(tmp_path, capsys):
+    inner = Sketch()
+    inner.output(inner.batch_norm("x", 3))
+    branch = inner.model().graph
+    s = Sketch()
+    s.input("N", 3, 4, 4)
+    s.input(name="which", element=onnx.TensorProto.BOOL)
+    s.output(s.op("If", "which", then_branch=branch, else_branch=branch))
+    onnx.save(s.model(), tmp_path / "branches.onnx")
+    assert main(["inspect", str(tmp_path / "branches.onnx")]) == 0
+    assert "2 batch norms left" in capsys.readouterr().out
