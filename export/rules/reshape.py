@@ -36,14 +36,34 @@ class ReshapeRule(Carrier):
         shapes = body.shape(source), body.shape(target)
         if shapes[0] is None or shapes[1] is None:
             raise Blocked(node.name, f"{node.label}: the shape of a value is unknown")
+        if _keeps_axes(body, node, want.axis):
+            return Want(target, want.axis, want.affine)
         found = moved(want.affine, want.axis, shapes[0], shapes[1])
         if found is None:
+            verb = (
+                "may split or mix"
+                if None in (*shapes[0][1:], *shapes[1][1:])
+                else "splits or mixes"
+            )
             raise Blocked(
                 node.name,
                 f"{node.label} from {_text(body.shape(node.input(0)))} to "
-                f"{_text(body.shape(node.output))} splits or mixes the channels",
+                f"{_text(body.shape(node.output))} {verb} the channels",
             )
         return Want(target, *found)
+
+
+def _keeps_axes(body: Body, node: Node, last: int) -> bool:
+    """Whether a Reshape says by itself that the axes up to `last` stay, whatever their sizes."""
+    wanted = body.constant(node.input(1)) if node.op_type == "Reshape" else None
+    source = body.shape(node.input(0))
+    if wanted is None or source is None or not last < min(len(wanted), len(source)):
+        return False
+    copies = not node.attribute("allowzero", 0)
+    return all(
+        (size == 0 and copies) or size == known
+        for size, known in zip(wanted[: last + 1], source, strict=False)
+    )
 
 
 def moved(affine: Affine, axis: int, source: Shape, target: Shape) -> tuple[int, Affine] | None:

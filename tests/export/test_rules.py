@@ -8,6 +8,7 @@ import pytest
 
 from export.folding import fold_model
 from tests.export.checked import check
+from tests.export.oracle import run_onnxruntime, worst_error
 from tests.export.sketch import Sketch
 
 
@@ -153,3 +154,23 @@ def test_a_constant_of_one_axis_keeps_the_axis_that_it_gives_a_single_number():
     number = s.op("Reshape", product, s.constant(np.array([], np.int64)))
     s.output(s.op("Mul", number, s.constant(s.normal(1))))
     check(s)
+
+
+def test_a_reshape_that_copies_the_channels_axis_passes_whatever_is_behind_it():
+    s = Sketch()
+    convolved = s.conv(s.input("N", 3, "H", "W"), 3, 4)
+    flat = s.op("Reshape", convolved, s.constant(np.array([0, 4, -1])))
+    s.output(s.batch_norm(flat, 4))
+    model = s.model()
+    folded, report = fold_model(model)
+    assert not report.kept
+    given = {"x": s.normal(2, 3, 5, 6)}
+    assert worst_error(run_onnxruntime(model, given), run_onnxruntime(folded, given)) < 1e-5
+
+
+def test_a_reshape_of_unknown_sizes_is_not_accused_of_mixing_channels():
+    s = Sketch()
+    convolved = s.conv(s.input("N", 3, "H", "W"), 3, 4)
+    s.output(s.batch_norm(s.op("Reshape", convolved, s.constant(np.array([-1, 4, 2]))), 4))
+    _, report = fold_model(s.model())
+    assert "may split or mix the channels" in report.kept[0].reason
