@@ -11,6 +11,7 @@ and what they did to it is then done to the graph.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,9 +19,11 @@ from torch import fx, nn
 
 from export.affine_nodes import ARITHMETIC
 from export.folding import fold_body
+from export.module_bodies import inline_grad_modes, kept_in_bodies
 from export.module_body import ModuleBody, to_torch
-from export.module_in_place import ModuleFoldError, without_in_place_calls
-from export.module_operators import call_name
+from export.module_export import written_down
+from export.module_in_place import without_in_place_calls
+from export.module_operators import arguments, call_name, translate
 from export.module_preparation import prepare
 from export.module_proof import check
 
@@ -38,19 +41,22 @@ def fold_module(
 
     Args:
         module: any module that torch.export can write down; it is left as it is.
-        example: one input, or a tuple of all; other sizes work where the module's code leaves them
-            free, and raise an error where it does not.
+        example: one input, or a tuple of all; left as it is. Other sizes work where the module's
+            code leaves them free, and raise an error where it does not.
 
     Raises:
-        ModuleFoldError: torch.export cannot follow the module, or it changes a view in place.
+        ModuleFoldError: torch.export cannot follow the module, a parameter of it has no value yet,
+            or it changes a view in place.
         FoldRefusedError: a batch norm has NaN, infinite or negative statistics; names it.
-        ProofError: the folded module computes something else.
+        ProofError: the folded module, or what torch.export made of it, computes something else.
     """
     arguments = example if isinstance(example, tuple) else (example,)
     ready = prepare(module)
-    root = _written_down(ready, arguments)
+    root = written_down(ready, arguments)
+    inline_grad_modes(root)
     without_in_place_calls(root.graph)
     root.graph.eliminate_dead_code()
+    apart = tuple(kept_in_bodies(root))
     body = ModuleBody(root)
     before = {node.name: node for node in body.nodes}
     report = fold_body(body, merge_branches=False)
@@ -59,46 +65,7 @@ def fold_module(
     root.graph.lint()
     folded = fx.GraphModule(root, root.graph, type(module).__name__).eval()
     check(ready, folded, arguments)
-    return folded, report
-
-
-def _written_down(module: nn.Module, arguments: tuple[Any, ...]) -> fx.GraphModule:
-    """Return the graph; sizes stay free where the module's code allows it, and are checked else.
-
-    torch.export takes a size of 1 for a constant, and a batch of 1 is what most examples have:
-    twice the rows are tried first. Some code is beyond its reasoning about free sizes (a ResNet's
-    pool and view before its last layer): then the batch alone is free, and at last nothing.
-    """
-    doubled = tuple(map(_twice, arguments))
-    reasons: list[Exception] = []
-    for given, axes in ((doubled, None), (doubled, 1), (arguments, None), (arguments, 0)):
-        try:
-            return _exported(module, given, axes)
-        except Exception as error:  # noqa: BLE001  it raises whatever the module's own code meets
-            reasons.append(error)
-    last = reasons[-1]
-    lines = (text for text in str(last).splitlines() if text.strip())
-    raise ModuleFoldError(
-        f"torch.export cannot follow {type(module).__name__}: {type(last).__name__}: "
-        f"{next(lines, 'no reason given')}"
-    ) from last
-
-
-def _exported(module: nn.Module, arguments: tuple[Any, ...], axes: int | None) -> fx.GraphModule:
-    """Export with the first `axes` axes of every tensor free; None frees all."""
-    free = tuple(
-        dict.fromkeys(range(value.ndim)[:axes], torch.export.Dim.AUTO)
-        if isinstance(value, torch.Tensor)
-        else None
-        for value in arguments
-    )
-    return torch.export.export(module, arguments, dynamic_shapes=free).module()
-
-
-def _twice(value: Any) -> Any:
-    """Return a batch of one row as a batch of two, anything else as it is."""
-    single = isinstance(value, torch.Tensor) and value.ndim > 1 and value.shape[0] == 1
-    return torch.cat([value, value]) if single else value
+    return folded, replace(report, verdicts=apart + report.verdicts)
 
 
 def _carry_over(root: fx.GraphModule, body: ModuleBody, before: dict[str, Node]) -> None:
@@ -109,7 +76,9 @@ def _carry_over(root: fx.GraphModule, body: ModuleBody, before: dict[str, Node])
         if node is None or call.op != "call_function":
             continue
         if node.name in left:
-            _store(root, call, {s: v for s, v in enumerate(node.inputs) if v in body.added}, body)
+            added = {slot: v for slot, v in enumerate(node.inputs) if v in body.added}
+            if added:
+                _store(root, call, added, body)
         elif node.op_type in REMOVABLE:
             sources = (source for source in call.args if isinstance(source, fx.Node))
             source = next(source for source in sources if source.name not in body.constants)
@@ -117,23 +86,52 @@ def _carry_over(root: fx.GraphModule, body: ModuleBody, before: dict[str, Node])
             root.graph.erase_node(call)
 
 
-def _store(root: fx.GraphModule, call: fx.Node, added: dict[int, str], body: ModuleBody) -> None:
-    """Give this one call parameters of its own; the old ones stay with their other readers."""
-    arguments = [*call.args, *[None] * (max(added, default=-1) + 1 - len(call.args))]
+def _store(root: fx.GraphModule, call: Any, added: dict[int, str], body: ModuleBody) -> None:
+    """Give this one call parameters of its own; the old ones stay with their other readers.
+
+    Args:
+        root: the module of the call's graph.
+        call: what gets them.
+        added: names of the new constants by operand, as `translate` counts them.
+        body: where the constants are.
+    """
+    if max(added) >= len(_roles(call)):
+        _become_linear(call)
+        body.constants[added[1]] = body.constants[added[1]].T
+    given = arguments(call)
+    roles = _roles(call)
     for slot, value in added.items():
-        old = arguments[slot]
-        role = call.target._schema.arguments[slot].name  # type: ignore[union-attr] # noqa: SLF001  an operator's only description
-        name = f"{call.name}_{role}_folded"
+        role = roles[slot]
+        old = given[role]
         trained = isinstance(old, fx.Node) and _attribute(root, old).requires_grad
-        like = call.meta["val"]
-        tensor = to_torch(body.constants[value]).to(like.device)
+        tensor = to_torch(body.constants[value]).to(call.meta["val"].device)
+        name = f"{call.name}_{role}_folded"
         root.register_parameter(name, nn.Parameter(tensor, requires_grad=trained))
         with root.graph.inserting_before(call):
-            arguments[slot] = root.graph.get_attr(name)
-    if added:
-        call.args = tuple(arguments)
-        roles = {call.target._schema.arguments[slot].name for slot in added}  # type: ignore[union-attr] # noqa: SLF001  as above
-        call.kwargs = {key: entry for key, entry in call.kwargs.items() if key not in roles}
+            _set(call, list(given).index(role), role, root.graph.get_attr(name))
+
+
+def _roles(call: fx.Node) -> tuple[str, ...]:
+    """Return the names of the call's operands, in the order of its translation."""
+    found = translate(call)
+    return found.roles if found is not None and found.roles else tuple(arguments(call))
+
+
+def _become_linear(call: fx.Node) -> None:
+    """Make a product of matrices a linear layer, which has a place for a bias."""
+    factors = arguments(call)
+    call.target = torch.ops.aten.linear.default
+    call.args, call.kwargs = (*factors.values(), None), {}
+
+
+def _set(call: fx.Node, place: int, role: str, new: fx.Node) -> None:
+    """Replace one argument, by its place if all before it are given so, else by its name."""
+    kwargs = {key: entry for key, entry in call.kwargs.items() if key != role}
+    if place <= len(call.args):
+        call.args = (*call.args[:place], new, *call.args[place + 1 :])
+        call.kwargs = kwargs
+    else:
+        call.kwargs = {**kwargs, role: new}
 
 
 def _attribute(root: nn.Module, node: fx.Node) -> torch.Tensor:

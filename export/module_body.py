@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from onnx import helper
+from torch import fx
 
 from export.graph_body import Body, ModelFacts
 from export.graph_shapes import ValueType
 from export.module_in_place import METADATA, changed_in_place
 from export.module_operators import call_name, element, operator, translate, value_of
+from export.module_rules import MODULE_RULES
+from export.rules import RULE_OF
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import fx
 
 DOMAIN = "torch"  # of calls that are no ONNX operator here
 OPSET, IR_VERSION = 21, 10
+RULE_OF.update(MODULE_RULES)  # none of them has the name of an ONNX operator
 
 
 class ModuleBody(Body):
@@ -102,24 +105,17 @@ class ModuleBody(Body):
             inputs = [source.name for source in node.all_input_nodes]
             name = getattr(operator(node), "__name__", str(node.target))
             return helper.make_node(name, inputs, [node.name], call_name(node), domain=DOMAIN)
-        inputs = [
-            self._operand(node, found.op_type, slot, operand)
-            for slot, operand in enumerate(found.operands)
-        ]
+        inputs = [self._operand(node, slot, operand) for slot, operand in enumerate(found.operands)]
         return helper.make_node(
             found.op_type, inputs, [node.name], call_name(node), **found.attributes
         )
 
-    def _operand(self, node: fx.Node, op_type: str, slot: int, operand: Any) -> str:
-        if hasattr(operand, "name"):
-            return str(operand.name)
-        value = value_of(node)
-        if operand is None and op_type == "BatchNormalization" and value is not None:
-            fill = {1: 1.0, 2: 0.0}.get(slot)  # without gamma and beta
-            size = value.shape[1]
-            operand = None if fill is None else torch.full((size,), fill, dtype=value.dtype)
+    def _operand(self, node: fx.Node, slot: int, operand: Any) -> str:
+        if isinstance(operand, fx.Node):
+            return operand.name
         if operand is None:
             return ""
+        value = value_of(node)
         dtype = value.dtype if value is not None else torch.float32
         name = f"{node.name}.{slot}"
         self.constants[name] = to_numpy(torch.as_tensor(operand, dtype=dtype))

@@ -1,5 +1,7 @@
 """What the calls in a torch.export graph are called in ONNX, whose rules then apply to them.
 
+"Linear" and "View" are no operators of ONNX; `module_rules.py` has the rules for them.
+
 Only what a rule looks at is translated: operands, and the attributes that decide whether an
 affine may pass. A call that is not in the table stays in the way, under its own name.
 """
@@ -7,16 +9,19 @@ affine may pass. A call that is not in the table stays in the way, under its own
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 aten = torch.ops.aten
+Make: TypeAlias = "Callable[[dict[str, Any], fx.Node], Translation | None]"  # arguments by name
 
 
 @dataclass(frozen=True)
@@ -25,14 +30,16 @@ class Translation:
 
     Attributes:
         op_type: ONNX's name for it.
-        operands: fx nodes, numbers or None, in the order of ONNX's inputs; they stand at the same
-            positions in the call's own arguments wherever a rule may replace them.
+        operands: fx nodes, numbers, tensors or None, in the order of ONNX's inputs.
         attributes: ONNX attributes that rules read.
+        roles: the operands' names in the call's own schema, wherever a rule may replace them; ()
+            where they have the same order there. A bias without one turns the call into a linear.
     """
 
     op_type: str
     operands: tuple[Any, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
 
 
 def operator(node: Any) -> Any:
@@ -46,9 +53,9 @@ def call_name(node: fx.Node) -> str:
     return f"{owner}/{node.name}" if owner else node.name
 
 
-def value_of(node: fx.Node) -> Any:
+def value_of(node: Any) -> Any:
     """Return the tensor that stands for what a node makes (of several, the first), or None."""
-    value = node.meta.get("val")
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
     if isinstance(value, tuple | list):
         value = value[0] if value else None
     return value if isinstance(value, torch.Tensor) else None
@@ -59,19 +66,19 @@ def translate(node: fx.Node) -> Translation | None:
     if getattr(node.target, "__name__", "") == "getitem" and node.args[1] == 0:
         return Translation("Identity", (node.args[0],))  # of a pool that tells its indices as well
     make = _TABLE.get(operator(node))
-    return make(_arguments(node), node) if make else None
+    return make(arguments(node), node) if make else None
 
 
-def _arguments(node: fx.Node) -> dict[str, Any]:
-    """Return all arguments of a call by name, defaults filled in."""
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """Return all arguments of a call by name, in the order of its schema, defaults filled in."""
     schema = node.target._schema  # type: ignore[union-attr] # noqa: SLF001  an operator's only description
     given = dict(node.kwargs)
-    for position, argument in enumerate(schema.arguments):
-        if position < len(node.args):
-            given[argument.name] = node.args[position]
-        elif argument.name not in given:
-            given[argument.name] = argument.default_value
-    return given
+    return {
+        argument.name: node.args[place]
+        if place < len(node.args)
+        else given.get(argument.name, argument.default_value)
+        for place, argument in enumerate(schema.arguments)
+    }
 
 
 def _rank(node: Any) -> int:
@@ -97,13 +104,28 @@ def _convolution(given: dict[str, Any], node: fx.Node) -> Translation | None:
     )
 
 
-def _linear(given: dict[str, Any], node: fx.Node) -> Translation | None:
-    if _rank(node) != 2:
-        return None
-    return Translation("Gemm", (given["input"], given["weight"], given["bias"]), {"transB": 1})
+def _linear(*roles: str, turned: bool = False) -> Make:
+    """`input weight + bias`, which have these names; `turned` where the weight is transposed."""
+
+    def make(given: dict[str, Any], _: fx.Node) -> Translation | None:
+        operands = tuple(given[role] for role in roles)
+        weight = value_of(operands[1])
+        scaled = any(given.get(factor, 1) != 1 for factor in ("alpha", "beta"))
+        if weight is None or weight.ndim != 2 or scaled:
+            return None
+        bias = () if len(operands) == 3 else (None,)
+        return Translation("Linear", operands + bias, {"transB": int(turned)}, roles)
+
+    return make
 
 
 def _batch_norm(given: dict[str, Any], _: fx.Node) -> Translation:
+    """Without gamma and beta they are 1 and 0; the statistics know how many: sizes may be free."""
+    mean = value_of(given["running_mean"])
+    if mean is not None:
+        for name, fill in (("weight", 1.0), ("bias", 0.0)):
+            if given[name] is None:
+                given[name] = torch.full(mean.shape, fill)
     names = ("input", "weight", "bias", "running_mean", "running_var")
     attributes = {"epsilon": given["eps"], "training_mode": int(given["training"])}
     return Translation("BatchNormalization", tuple(given[name] for name in names), attributes)
@@ -120,7 +142,7 @@ def _average_pool(given: dict[str, Any], _: fx.Node) -> Translation | None:
     return Translation("AveragePool", (given["self"],), attributes)
 
 
-def _reduction(op_type: str) -> Callable[[dict[str, Any], fx.Node], Translation | None]:
+def _reduction(op_type: str) -> Make:
     def make(given: dict[str, Any], _: fx.Node) -> Translation | None:
         if given.get("dtype") is not None or not given.get("dim"):
             return None
@@ -137,6 +159,15 @@ def _dropout(given: dict[str, Any], _: fx.Node) -> Translation:
 
 def _cat(given: dict[str, Any], node: fx.Node) -> Translation:
     return Translation("Concat", tuple(given["tensors"]), {"axis": given["dim"] % _rank(node)})
+
+
+def _view(given: dict[str, Any], node: fx.Node) -> Translation | None:
+    source, target = value_of(given["self"]), value_of(node)
+    if source is None or target is None or source.dtype != target.dtype:  # bytes read anew
+        return None
+    pairs = zip(source.shape, target.shape, strict=False)
+    same = takewhile(lambda sizes: statically_known_true(sizes[0] == sizes[1]), pairs)
+    return Translation("View", (given["self"],), {"leading": len(list(same))})
 
 
 def _permutation(given: dict[str, Any], node: fx.Node) -> Translation:
@@ -164,12 +195,16 @@ def _pad(given: dict[str, Any], node: fx.Node) -> Translation | None:
     return Translation("Pad", (given["self"],), attributes | {"value": float(given["value"] or 0)})
 
 
-def _arithmetic(op_type: str) -> Callable[[dict[str, Any], fx.Node], Translation | None]:
+def _arithmetic(op_type: str) -> Make:
     def make(given: dict[str, Any], node: fx.Node) -> Translation | None:
         tensors = getattr(node.target, "_overloadname", "") == "Tensor"
         if not tensors or given.get("alpha", 1) != 1:
             return None
-        return Translation(op_type, (given["self"], given["other"]))
+        operands = (given["self"], given["other"])
+        types = {value.dtype for value in map(value_of, (*operands, node)) if value is not None}
+        if len(types) > 1:  # it converts as well, which its readers rely on
+            return None
+        return Translation(op_type, operands)
 
     return make
 
@@ -197,9 +232,12 @@ def element(dtype: torch.dtype) -> int:
     return known.get(dtype, 0)
 
 
-_FAMILIES: list[tuple[str, Callable[[dict[str, Any], fx.Node], Translation | None]]] = [
+_FAMILIES: list[tuple[str, Make]] = [
     ("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d", _convolution),
-    ("linear", _linear),
+    ("linear", _linear("input", "weight", "bias", turned=True)),
+    ("matmul", _linear("self", "other")),
+    ("mm", _linear("self", "mat2")),
+    ("addmm", _linear("mat1", "mat2", "self")),
     ("batch_norm", _batch_norm),
     ("max_pool1d max_pool2d max_pool3d", _plain("MaxPool")),
     ("adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d", _plain("GlobalMaxPool")),
@@ -210,7 +248,7 @@ _FAMILIES: list[tuple[str, Callable[[dict[str, Any], fx.Node], Translation | Non
     ("dropout feature_dropout", _dropout),
     ("clone contiguous alias detach", _plain("Identity")),
     ("to _to_copy", _cast),
-    ("flatten reshape view unflatten squeeze unsqueeze", _plain("Reshape")),
+    ("flatten reshape view unflatten squeeze unsqueeze", _view),
     ("permute transpose", _permutation),
     ("upsample_nearest1d upsample_linear1d", _plain("Resize", axes=[2])),
     ("upsample_nearest2d upsample_bilinear2d upsample_bicubic2d", _plain("Resize", axes=[2, 3])),

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, remove_weight_norm
+
+from export.module_in_place import ModuleFoldError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -21,9 +24,13 @@ class FoldWarning(UserWarning):
 def prepare(module: nn.Module) -> nn.Module:
     """Return a copy in eval mode, its parametrizations and weight norms resolved to plain weights.
 
+    Raises:
+        ModuleFoldError: a parameter has no value yet.
+
     Warns:
         FoldWarning: train mode, statistics that no batch ever updated, or hooks.
     """
+    _require_values(module)
     if module.training:
         warnings.warn(
             "the module is in train mode; it is folded as in eval mode", FoldWarning, stacklevel=4
@@ -34,6 +41,15 @@ def prepare(module: nn.Module) -> nn.Module:
     for part in duplicate.modules():
         _resolve(part)
     return duplicate
+
+
+def _require_values(module: nn.Module) -> None:
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(value):
+            raise ModuleFoldError(
+                f"{name} has no value yet, its layer is a lazy one: run the module on an input "
+                "once, then fold it"
+            )
 
 
 def _warn_of(name: str, part: nn.Module) -> None:

@@ -144,13 +144,45 @@ FORWARD = {
         lambda x: functional.dropout(x, training=False).contiguous(), nn.Conv2d(4, 6, 1)
     ),
     "into two readers": two_readers,
+    "into a linear layer over sequences": lambda: in_front(
+        lambda x: x.flatten(2).transpose(1, 2), nn.Linear(4, 5)
+    ),
     "on the input itself": lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3)),
     "between in-place activations": lambda: nn.Sequential(
         nn.Conv2d(4, 6, 3), nn.ReLU(inplace=True), nn.BatchNorm2d(6), nn.Conv2d(6, 6, 3)
     ),
 }
 
+
+def product(function, norm):
+    """A function of a matrix and of what it reads, a batch norm behind."""
+    return Calls(
+        lambda m, x: m.bn(function(m.matrix.weight.t(), x)), matrix=nn.Linear(4, 6), bn=norm
+    )
+
+
+PRODUCTS = {
+    "linear, channels last": lambda: Calls(
+        lambda m, x: m.bn(m.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)),
+        linear=nn.Linear(4, 6),
+        bn=nn.BatchNorm2d(6),
+    ),
+    "linear, then rows": lambda: Calls(
+        lambda m, x: m.bn(m.linear(x).view(-1, 5)), linear=nn.Linear(8, 5), bn=nn.BatchNorm1d(5)
+    ),
+    "matmul": lambda: product(lambda w, x: x.mean((2, 3)) @ w, nn.BatchNorm1d(6)),
+    "matmul over sequences": lambda: product(
+        lambda w, x: (x.flatten(2).transpose(1, 2) @ w).transpose(1, 2), nn.BatchNorm1d(6)
+    ),
+    "mm": lambda: product(lambda w, x: torch.mm(x.mean((2, 3)), w), nn.BatchNorm1d(6)),
+    "addmm": lambda: product(lambda w, x: torch.addmm(w[0], x.mean((2, 3)), w), nn.BatchNorm1d(6)),
+}
+
 FOLDS = {
+    **PRODUCTS,
+    "flattened behind the channels": lambda: Calls(
+        lambda m, x: m.bn(m.conv(x).flatten(2)), conv=nn.Conv2d(4, 6, 3), bn=nn.BatchNorm1d(6)
+    ),
     "concat": lambda: two_branches(lambda a, b: torch.cat([a, b], 1), 12),
     "sum": lambda: two_branches(torch.add, 6),
     "average pool": lambda: behind(lambda x: functional.avg_pool2d(x, 2)),
