@@ -25,6 +25,8 @@ from service.state import State
 from service.tracing import make_tracing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from starlette.types import ASGIApp
 
@@ -42,9 +44,21 @@ def build_app(settings: Settings) -> tuple[ASGIApp, State]:
     """
     state = build_state(settings)
     guard = Guard(keys(settings.api_keys), keys(settings.admin_keys))
-    # Cross-origin answers need the framework's middleware, so that nothing is hot with it.
-    hot = (lambda _method, _path: None) if settings.cors else find_hot
-    return Gate(LazyFramework(state), state, hot, guard), state
+    gate = Gate(LazyFramework(state), state, find_hot, guard)
+    return _with_cors(gate, keys(settings.cors)) if settings.cors else gate, state
+
+
+def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Answer browsers' preflights, which carry no key, and let `origins` read every answer."""
+    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415 (slow, and seldom needed)
+
+    return CORSMiddleware(
+        app,
+        origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-Id", "Retry-After", "Inference-Header-Content-Length"],
+    )
 
 
 def build_state(settings: Settings) -> State:
@@ -93,7 +107,7 @@ def _card_from_flags(settings: Settings) -> Card | None:
     if not settings.labels:
         return None
     try:
-        labels = tuple(Path(settings.labels).read_text().split("\n"))
+        labels = tuple(Path(settings.labels).read_text(encoding="utf-8-sig").split("\n"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the labels {settings.labels}: {error}") from error
     labels = tuple(label.strip() for label in labels if label.strip())

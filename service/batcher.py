@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.errors import DeadlineExceededError, InternalError, NotReadyError, OverloadedError
+from service.errors import (
+    DeadlineExceededError,
+    InternalError,
+    NotReadyError,
+    OverloadedError,
+    PayloadTooLargeError,
+)
+from service.executions import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +40,7 @@ class _Entry:
     __slots__ = ("answer", "arrived", "deadline", "rows", "timer")
 
     def __init__(
-        self, rows: NDArray[Any], answer: asyncio.Future[Arrays], deadline: float | None
+        self, rows: NDArray[Any], answer: asyncio.Future[Execution], deadline: float | None
     ) -> None:
         self.rows = rows
         self.answer = answer
@@ -52,7 +59,8 @@ class Batcher:
         run: maps rows (n, ...) to arrays of n rows each, by name; called in a thread of its own,
             one call at a time.
         max_batch: most rows in one call; a larger request is split.
-        max_queue: most rows waiting, those that are running not counted.
+        max_queue: most rows waiting, those that are running not counted. An idle queue takes a
+            request of one batch more, of which the first runs at once.
         on_batch: told of each call: rows, seconds in it, and the longest wait before it in seconds.
         name: for the thread's name.
     """
@@ -69,7 +77,7 @@ class Batcher:
         self._run = run
         self.max_batch = max_batch
         self.max_queue = max_queue
-        self._on_batch = on_batch
+        self.on_batch = on_batch
         self._queue: deque[_Entry] = deque()
         self.queued = 0  # rows waiting
         self.running = 0  # rows in the runtime
@@ -79,8 +87,8 @@ class Batcher:
         self._end: Future[None] | None = None  # of the thread; set when the batcher is shut
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"infer-{name}")
 
-    async def submit(self, rows: NDArray[Any], *, deadline: float | None = None) -> Arrays:
-        """Return the arrays for `rows`, each with len(rows) rows in the same order.
+    async def submit(self, rows: NDArray[Any], *, deadline: float | None = None) -> Execution:
+        """Return the arrays for `rows`, each with len(rows) rows in the same order, and their cost.
 
         Args:
             rows: (n, ...), n at least 1, of the runtime's row shape and dtype; more than max_batch
@@ -88,14 +96,25 @@ class Batcher:
             deadline: `time.monotonic()` after which nobody wants the answer; None for never.
 
         Raises:
+            PayloadTooLargeError: more rows than the queue could ever hold.
             OverloadedError: the queue is full.
-            DeadlineExceededError: the deadline passed before the rows were run.
+            DeadlineExceededError: the deadline passed, perhaps before this was called: then nothing
+                is run.
             NotReadyError: the batcher is shut.
             InternalError: the runtime threw, or gave another number of rows.
         """
         count = len(rows)
         if self._end is not None:
             raise NotReadyError("the model is being unloaded; try again")
+        if deadline is not None and deadline <= monotonic():
+            raise DeadlineExceededError("the deadline passed before the request was read")
+        # More would keep everybody else out until they have all run.
+        if count > self.max_queue + self.max_batch:
+            raise PayloadTooLargeError(
+                f"{count} rows in one request; the model takes {self.max_queue + self.max_batch}, "
+                f"{self.max_queue} in its queue (--max-queue) and {self.max_batch} at once: send "
+                "them in several requests"
+            )
         # Requests that fit no batch are split: each part has its place in the queue.
         if self.queued + count > self.max_queue and (self.queued or self.running):
             raise OverloadedError(
@@ -104,11 +123,14 @@ class Batcher:
             )
         if count > self.max_batch:
             parts = [rows[i : i + self.max_batch] for i in range(0, count, self.max_batch)]
-            answers = await asyncio.gather(*(self._enqueue(part, deadline) for part in parts))
-            return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
+            ran = await asyncio.gather(*(self._enqueue(part, deadline) for part in parts))
+            return Execution(
+                {name: np.concatenate([r.arrays[name] for r in ran]) for name in ran[0].arrays},
+                sum(r.seconds for r in ran),  # one after another: no two parts fit one batch
+            )
         return await self._enqueue(rows, deadline)
 
-    def _enqueue(self, rows: NDArray[Any], deadline: float | None) -> asyncio.Future[Arrays]:
+    def _enqueue(self, rows: NDArray[Any], deadline: float | None) -> asyncio.Future[Execution]:
         loop = asyncio.get_running_loop()
         entry = _Entry(rows, loop.create_future(), deadline)
         if deadline is not None:
@@ -168,9 +190,9 @@ class Batcher:
             if isinstance(outcome, Exception):
                 entry.answer.set_exception(outcome)
             else:
-                entry.answer.set_result(outcome)
-        if self._on_batch is not None:
-            self._on_batch(sum(len(entry.rows) for entry in batch), seconds, wait)
+                entry.answer.set_result(Execution(outcome, seconds))
+        if self.on_batch is not None:
+            self.on_batch(sum(len(entry.rows) for entry in batch), seconds, wait)
 
     async def drain(self) -> None:
         """Take nothing more, wait until everything queued is answered, and end the thread."""

@@ -32,6 +32,11 @@ class Served:
     direct: DirectRunner
     statistics: Statistics = field(default_factory=Statistics)
 
+    @property
+    def queued(self) -> int:
+        """Rows waiting; of a model that takes no batches, requests."""
+        return self.batcher.queued + self.direct.queued
+
 
 class Catalogue:
     """Names -> versions -> `Served`; versions ascend, the last one is the default.

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import heapq
+import math
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 
-from flatfold.contract.card import LOGITS_NAME, PROBABILITIES_NAME
-from service.errors import BadRequestError, ServiceError, UnprocessableError
+from service.errors import BadRequestError, InternalError, ServiceError, UnprocessableError
 from service.http import error_response, json_response
+from service.scores import probabilities
 from service.uploads import read_upload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from flatfold.contract.card import Card
@@ -38,16 +37,38 @@ async def classify(state: State, request: Request) -> Response:
     served = state.repository.get(parse_model(options.get("model")))
     card = card_of(served)
     top_k = parse_top_k(options.get("top_k"), len(card.labels))
-    pictures = await state.decoder.decode(upload.files, card.height, card.width)
+    pictures = await state.decoder.decode(
+        upload.files, card.height, card.width, deadline=request.deadline
+    )
     rows = [picture for picture in pictures if not isinstance(picture, ServiceError)]
     scores: list[list[float]] = []
     if rows:
-        batch = rows[0][None] if len(rows) == 1 else np.stack(rows)
-        arrays = await served.batcher.submit(batch, deadline=request.deadline)
-        scores = probabilities(arrays).tolist()
+        scores = (await _score(served, rows, request.deadline)).tolist()
     state.metrics.pictures(served.model.name, len(rows), len(pictures) - len(rows))
-    outcomes = list(zip(upload.names, pictures, strict=True))
-    return _answer(served, outcomes, scores, top_k)
+    remaining = iter(scores)
+    outcomes = [
+        picture if isinstance(picture, ServiceError) else _checked(next(remaining))
+        for picture in pictures
+    ]
+    return _answer(served, upload.names, outcomes, top_k)
+
+
+async def _score(
+    served: Served, rows: list[NDArray[np.uint8]], deadline: float | None
+) -> NDArray[Any]:
+    """Return float (len(rows), labels); run in a shared batch where the model allows it."""
+    model, classes = served.model, len(card_of(served).labels)
+    served.statistics.asked()
+    if model.batchable:
+        batch = rows[0][None] if len(rows) == 1 else np.stack(rows)
+        ran = await served.batcher.submit(batch, deadline=deadline)
+        return probabilities(ran.arrays, model.scores, classes)
+    scores = []
+    for row in rows:
+        feeds = {model.inputs[0].name: row[None]}
+        ran = await served.direct.run(feeds, outputs=(model.scores,), deadline=deadline)
+        scores.append(probabilities(ran.arrays, model.scores, classes))
+    return np.concatenate(scores)
 
 
 def card_of(served: Served) -> Card:
@@ -90,43 +111,37 @@ def parse_top_k(value: Any, classes: int) -> int:
     return min(int(text[:9]), classes)
 
 
-def probabilities(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Return float (n, classes): the model's probabilities, else the softmax of its logits."""
-    if PROBABILITIES_NAME in arrays:
-        return arrays[PROBABILITIES_NAME]
-    logits = arrays.get(LOGITS_NAME)
-    if logits is None:
-        logits = next(array for array in arrays.values() if array.ndim == 2)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: NDArray[Any] = shifted / shifted.sum(axis=1, keepdims=True)
-    return result
-
-
 def predictions(labels: tuple[str, ...], scores: list[float], top_k: int) -> list[dict[str, Any]]:
     """Return the `top_k` labels with their probabilities, best first."""
     best = heapq.nlargest(top_k, range(len(scores)), key=scores.__getitem__)
     return [{"label": labels[i], "probability": round(scores[i], 6)} for i in best]
 
 
+def _checked(scores: list[float]) -> list[float] | ServiceError:
+    """Return the scores, or an error where one of them is no number."""
+    if math.isfinite(sum(scores)):
+        return scores
+    return InternalError("the model gave NaN or infinity as this picture's scores")
+
+
 def _answer(
     served: Served,
-    outcomes: list[tuple[str | None, NDArray[np.uint8] | ServiceError]],
-    scores: list[list[float]],
+    names: list[str | None],
+    outcomes: list[list[float] | ServiceError],
     top_k: int,
 ) -> Response:
-    """Put results and errors back into the order of the pictures: (file name, outcome) pairs."""
+    """Return each picture's predictions or error; an error alone where no picture has others."""
     labels = card_of(served).labels
     results: list[dict[str, Any]] = []
-    remaining = iter(scores)
-    first_error: ServiceError | None = None
-    for name, picture in outcomes:
-        if isinstance(picture, ServiceError):
-            first_error = first_error or picture
-            results.append({"filename": name, "error": str(picture), "code": picture.code})
+    errors: list[ServiceError] = []
+    for name, outcome in zip(names, outcomes, strict=True):
+        if isinstance(outcome, ServiceError):
+            errors.append(outcome)
+            results.append({"filename": name, "error": str(outcome), "code": outcome.code})
         else:
-            best = predictions(labels, next(remaining), top_k)
+            best = predictions(labels, outcome, top_k)
             results.append({"filename": name, "predictions": best})
-    if first_error is not None and not scores:
+    if len(errors) == len(results):
         more = {"results": results} if len(results) > 1 else {}
-        return error_response(first_error, **more)
+        return error_response(errors[0], **more)
     return json_response({"model": served.model.name, "results": results})

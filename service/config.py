@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -26,7 +27,7 @@ def _setting(default: Any, text: str, **extra: Any) -> Any:
 class Settings:
     """Everything that can be set; each field is a flag, a FLATFOLD_* variable and a file's key."""
 
-    host: str = _setting("127.0.0.1", "address to listen on")
+    host: str = _setting("127.0.0.1", "address to listen on", filled=True)
     port: int = _setting(8000, "port to listen on; 0 for a free one", low=0, high=65535)
     models: tuple[str, ...] = _setting((), "model files and folders (default: the built-in model)")
     default_model: str = _setting("", "model of requests that name none, where there are several")
@@ -42,7 +43,9 @@ class Settings:
     max_batch: int = _setting(
         0, "most pictures in one inference; 0 for 16 on a CPU, measured on a GPU", low=0
     )
-    max_queue: int = _setting(256, "most pictures waiting; beyond it requests get 429", low=1)
+    max_queue: int = _setting(
+        256, "most pictures waiting for one model in one worker; beyond it requests get 429", low=1
+    )
     timeout: float = _setting(30.0, "seconds until a request gets 504; 0 for never", low=0)
     grace: float = _setting(30.0, "seconds for requests in flight after SIGTERM", low=0)
     header_timeout: float = _setting(10.0, "seconds for a request's head and body to arrive", low=0)
@@ -50,10 +53,16 @@ class Settings:
     max_body: int = _setting(20_000_000, "most bytes in a request's body", low=1)
     max_pixels: int = _setting(MAX_PIXELS, "most pixels in a picture, by its header", low=1)
     max_files: int = _setting(64, "most pictures in a request", low=1)
-    max_connections: int = _setting(1000, "most requests at once; beyond it they get 503", low=1)
-    api_keys: str = _setting("", "keys, comma-separated, that guard every call", secret=True)
-    admin_keys: str = _setting("", "keys that allow load and unload", secret=True)
-    cors: str = _setting("", "origins, comma-separated, that browsers may call from")
+    max_connections: int = _setting(
+        1000,
+        "most requests at once in one worker, idle connections not counted; beyond it they get 503",
+        low=1,
+    )
+    api_keys: str = _setting(
+        "", "keys, comma-separated, that guard every call", secret=True, several=True
+    )
+    admin_keys: str = _setting("", "keys that allow load and unload", secret=True, several=True)
+    cors: str = _setting("", "origins, comma-separated, that browsers may call from", several=True)
     access_log: str = _setting(
         "errors",
         "which requests are logged: all, errors or none",
@@ -149,19 +158,68 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _parse(default: Any, rules: Mapping[str, Any], raw: Any, source: str) -> Any:
     """Turn a flag's, a variable's or a file's value into the default's type, within its range."""
-    if isinstance(default, tuple):
-        return tuple(keys(raw)) if isinstance(raw, str) else tuple(map(str, raw))
-    kind = type(default)
     try:
-        exact = not isinstance(raw, bool) and not (kind is int and isinstance(raw, float))
-        value = kind(raw if exact else None)
+        value = _joined(default, rules, raw) if isinstance(raw, list) else _converted(default, raw)
     except (TypeError, ValueError):
-        wanted = {int: "a whole number", float: "a number of seconds"}.get(kind, "a text")
-        raise UsageError(f"{source} must be {wanted}, got {raw!r}") from None
+        wanted = "texts without commas" if rules.get("several") else _WANTED[type(default)]
+        shown = f"a {type(raw).__name__}" if rules.get("secret") else repr(raw)
+        raise UsageError(f"{source} must be {wanted}, got {shown}") from None
     low, high, choices = rules.get("low"), rules.get("high"), rules.get("choices")
     if (low is not None and not value >= low) or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"between {low} and {high}"
         raise UsageError(f"{source} must be {bounds}, got {value}")
     if choices and value not in choices:
         raise UsageError(f"{source} must be one of {', '.join(choices)}, got {value!r}")
+    if rules.get("filled") and not value:
+        raise UsageError(f"{source} must not be empty")
     return value
+
+
+_WANTED = {
+    int: "a whole number",
+    float: "a number of seconds",
+    str: "a text",
+    tuple: "paths, none of them empty",
+}
+
+
+def _converted(default: Any, raw: Any) -> Any:
+    """Return one value in the default's type; a text may stand for any, a number for no text.
+
+    Raises:
+        TypeError: it is of another type.
+        ValueError: a text does not say such a value, or a number is not finite.
+    """
+    kind = type(default)
+    if isinstance(raw, str):
+        return keys(raw) if kind is tuple else _finite(kind(raw))
+    if isinstance(raw, bool) or not isinstance(raw, int if kind is int else (int, float)):
+        raise TypeError
+    if kind not in (int, float):
+        raise TypeError
+    return _finite(kind(raw))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _joined(default: Any, rules: Mapping[str, Any], raw: list[Any]) -> Any:
+    """Return a list of texts as the setting holds it: a tuple, or one text with commas.
+
+    Raises:
+        TypeError: no list is wanted here.
+        ValueError: an element is no text, is empty, or would not come out of the text again.
+    """
+    if not all(isinstance(part, str) and part for part in raw):
+        raise ValueError
+    if isinstance(default, tuple):
+        return tuple(raw)
+    if not rules.get("several"):
+        raise TypeError
+    text = ",".join(raw)
+    if keys(text) != tuple(raw):
+        raise ValueError
+    return text

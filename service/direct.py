@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from service.errors import DeadlineExceededError, OverloadedError
+from service.errors import DeadlineExceededError, InternalError, OverloadedError
+from service.executions import Execution
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -22,41 +25,91 @@ class DirectRunner:
 
     Args:
         model: what runs them.
-        max_queue: most requests waiting or running.
+        max_queue: most requests waiting, the one that is running not counted.
+        on_batch: told of each run: 1, seconds in it, and the wait before it in seconds.
     """
 
-    def __init__(self, model: Model, *, max_queue: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        max_queue: int,
+        on_batch: Callable[[int, float, float], None] | None = None,
+    ) -> None:
         self._model = model
         self._max_queue = max_queue
-        self._pending = 0
+        self._on_batch = on_batch
+        self._lock = Lock()  # guards the count: the event loop adds, the thread takes
+        self._unfinished = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"direct-{model.name}")
 
+    @property
+    def queued(self) -> int:
+        """Requests waiting: all that are not finished but one, which the thread has."""
+        return max(0, self._unfinished - 1)
+
     async def run(
-        self, feeds: Mapping[str, NDArray[Any]], *, deadline: float | None
-    ) -> dict[str, NDArray[Any]]:
-        """Return all outputs for `feeds`; a request that is cancelled or late never starts.
+        self,
+        feeds: Mapping[str, NDArray[Any]],
+        *,
+        outputs: Sequence[str] | None = None,
+        deadline: float | None,
+    ) -> Execution:
+        """Return the outputs for `feeds`; a request that is cancelled or late never starts.
 
         Args:
             feeds: input name -> array.
+            outputs: names wanted; all when None.
             deadline: `time.monotonic()` after which nobody wants the answer; None for never.
 
         Raises:
             OverloadedError: the queue is full.
-            DeadlineExceededError: the deadline passed.
-            Exception: whatever the runtime raises.
+            DeadlineExceededError: the deadline passed, perhaps before this was called: then nothing
+                is run.
+            InternalError: the runtime threw.
         """
-        if self._pending >= self._max_queue:
+        arrived = monotonic()
+        if deadline is not None and deadline <= arrived:
+            raise DeadlineExceededError("the deadline passed before the request was read")
+        if self._unfinished > self._max_queue:
             raise OverloadedError(
-                f"{self._pending} requests are waiting, the most that the queue holds "
+                f"{self.queued} requests are waiting, the most that the queue holds "
                 "(--max-queue): try again in a second"
             )
-        self._pending += 1
-        left = None if deadline is None else max(0.0, deadline - monotonic())
+        with self._lock:
+            self._unfinished += 1
         loop = asyncio.get_running_loop()
+        future = self._thread.submit(self._run, loop, feeds, outputs, arrived)
+        future.add_done_callback(self._finished)
         try:
-            async with asyncio.timeout(left):
-                return await loop.run_in_executor(self._thread, self._model.run, feeds)
+            async with asyncio.timeout(None if deadline is None else deadline - arrived):
+                return await asyncio.wrap_future(future)
         except TimeoutError as error:
-            raise DeadlineExceededError(f"no answer within the deadline of {left:.3f} s") from error
+            waited = monotonic() - arrived
+            raise DeadlineExceededError(
+                f"no answer within the deadline: waited {waited:.3f} s"
+            ) from error
+
+    def _run(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        feeds: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str] | None,
+        arrived: float,
+    ) -> Execution:
+        """Run one request; in the thread."""
+        started = monotonic()
+        try:
+            arrays = self._model.run(feeds, outputs)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise InternalError(f"the model failed to run: {error}") from error
         finally:
-            self._pending -= 1
+            seconds = monotonic() - started
+            if self._on_batch is not None:
+                loop.call_soon_threadsafe(self._on_batch, 1, seconds, started - arrived)
+        return Execution(arrays, seconds)
+
+    def _finished(self, _: Future[Execution]) -> None:
+        """Count out a request that ran, or that was cancelled before it did."""
+        with self._lock:
+            self._unfinished -= 1

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as StarletteResponse
 
 import flatfold
 from service import models_api
-from service.config import keys
 from service.errors import MethodNotAllowedError, NotFoundError, ServiceError
 from service.http import as_service_error, error_response
 from service.routes import router as own_routes
@@ -45,13 +43,6 @@ def make_framework(state: State) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _error)
     app.add_exception_handler(ServiceError, _error)
-    if state.settings.cors:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=keys(state.settings.cors),
-            allow_methods=["*"],
-            allow_headers=["*"],
-        )
     return app
 
 
@@ -60,7 +51,7 @@ def _http_error(request: Request, error: Exception) -> StarletteResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 (registered for nothing else)
     path = request.url.path
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("allow", "")
+        allowed = (error.headers or {}).get("Allow", "")
         ours: ServiceError = MethodNotAllowedError(
             f"{request.method} is not for {path}" + (f"; use {allowed}" if allowed else "")
         )

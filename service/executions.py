@@ -1,9 +1,25 @@
-"""Counts and times of a model's executions, by batch size."""
+"""What an execution gave one request, and counts and times of all of them, by batch size."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Execution(NamedTuple):
+    """What a model gave one request.
+
+    Attributes:
+        arrays: output name -> array, of this request's rows alone.
+        seconds: in the runtime, of every batch that this request had rows in, added up.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -15,14 +31,9 @@ class BatchTotal:
 
 
 class Executions:
-    """A model's executions so far; written by the threads that run it.
-
-    Attributes:
-        last: nanoseconds of the latest one.
-    """
+    """A model's executions so far; written by the threads that run it."""
 
     def __init__(self) -> None:
-        self.last = 0
         self._lock = threading.Lock()
         self._by_rows: dict[int, BatchTotal] = {}
 
@@ -32,7 +43,6 @@ class Executions:
             total = self._by_rows.setdefault(rows, BatchTotal())
             total.count += 1
             total.nanoseconds += nanoseconds
-            self.last = nanoseconds
 
     def by_rows(self) -> dict[int, BatchTotal]:
         """Return a copy: batch size -> total, smallest batch first."""

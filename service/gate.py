@@ -1,7 +1,7 @@
 """The outermost ASGI layer: every request passes here once, and leaves with an answer.
 
 It gives each request an id and a deadline, checks keys and limits, answers the hot routes before
-any framework, turns every error into the one shape, counts, and logs.
+any framework, turns every error into the one shape, counts, and logs. Only `--cors` lies around it.
 """
 
 from __future__ import annotations
@@ -69,21 +69,26 @@ class Gate:
         try:
             await self._answer(exchange, receive)
         except asyncio.CancelledError:
-            if not exchange.client_gone:
+            if exchange.client_gone:
+                exchange.status = ClientClosedError.status
+            elif self._state.draining:
+                error = NotReadyError("the server stopped before the answer was ready; try again")
+                await exchange.fail(error)
+            else:
                 raise
-            exchange.status = ClientClosedError.status
         except Exception as error:
             if not isinstance(error, ServiceError):
                 logger.exception("request %s failed", _printable(exchange.id))
-            if not exchange.started:
-                response = error_response(as_service_error(error))
-                await send_response(exchange.send, response)
+            await exchange.fail(as_service_error(error))
         finally:
             self._state.in_flight -= 1
             exchange.finish()
 
     async def _answer(self, exchange: _Exchange, receive: Receive) -> None:
         state, path = self._state, exchange.scope["path"]
+        hot = self._find_hot(exchange.scope["method"], path)
+        if hot is not None:
+            exchange.route = hot[0]  # before anything refuses it: refusals are counted by it, too
         if path not in OPEN_PATHS:
             self._guard.check(exchange.headers, path)
             if state.in_flight > state.settings.max_connections:
@@ -91,12 +96,11 @@ class Gate:
                     f"{state.in_flight - 1} requests are being handled; the limit is "
                     f"{state.settings.max_connections} (--max-connections)"
                 )
-        hot = self._find_hot(exchange.scope["method"], path)
         body = await self._read_body(exchange, receive)
         if hot is None:
             await self._app(exchange.scope, _replay(body, receive), exchange.send)
             return
-        exchange.route, handler = hot
+        _, handler = hot
         request = Request(
             exchange.headers, exchange.scope["query_string"], body, self._deadline(exchange)
         )
@@ -121,7 +125,7 @@ class Gate:
         announced = exchange.headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit:
             raise _too_large(int(announced), limit)
-        message = await self._receive(receive)
+        message = await self._receive(receive)  # at once, whatever there is: see PatientProtocol
         if not message.get("more_body"):
             body: bytes = message.get("body", b"")
             if len(body) > limit:
@@ -161,7 +165,8 @@ class Gate:
                 asked = math.nan
             if not asked > 0:
                 raise BadRequestError(
-                    f"X-Request-Timeout must be a number of seconds above 0, got {wanted!r}"
+                    f"X-Request-Timeout must be a number of seconds above 0, "
+                    f"got {wanted.decode('latin-1')!r}"
                 )
             seconds = min(seconds, asked)
         return None if seconds == math.inf else exchange.started_at + seconds
@@ -212,6 +217,11 @@ class _Exchange:
                 more.append((b"connection", b"close"))
             message = {**message, "headers": [*message.get("headers", ()), *more]}
         await self._send(message)
+
+    async def fail(self, error: ServiceError) -> None:
+        """Answer with an error, unless an answer has begun."""
+        if not self.started:
+            await send_response(self.send, error_response(error))
 
     def watch(self, receive: Receive) -> asyncio.Task[None]:
         """Cancel the current task when the client leaves."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.card import CARD_KEY, Card, CardError
 from flatfold.contract.errors import FlatfoldError
-from service.tensors import VARIABLE, TensorSpec
+from service.scores import find_scores
+from service.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +55,11 @@ def read_card(session: onnxruntime.InferenceSession, path: Path) -> Card | None:
 
 def check_card(
     card: Card, path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> None:
+) -> str:
     """Check that the graph takes pictures of the card's size and scores the card's labels.
+
+    Returns:
+        The name of the output that holds the scores.
 
     Raises:
         ModelError: it does not.
@@ -67,9 +71,10 @@ def check_card(
             f"UINT8 [-1, {card.height}, {card.width}, 3], pixels as they are; the graph has "
             f"{', '.join(map(str, inputs))}"
         )
-    classes = len(card.labels)
-    if not any(len(spec.shape) == 2 and spec.shape[1] in (classes, VARIABLE) for spec in outputs):
+    scores = find_scores(outputs, len(card.labels))
+    if scores is None:
         raise ModelError(
-            f"{path}: its card (or --labels) names {classes} labels; no output has that many "
-            f"columns: {', '.join(map(str, outputs))}"
+            f"{path}: its card (or --labels) names {len(card.labels)} labels; no output has that "
+            f"many columns: {', '.join(map(str, outputs))}"
         )
+    return scores

@@ -1,6 +1,6 @@
 """The routes that are answered before any framework: found by hand, handled as plain data.
 
-FastAPI's routes for the same paths document them, and answer where this is switched off.
+FastAPI has routes for the same paths, which document them and never run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _FIXED: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/classify"): classify,
     ("GET", "/v2/health/live"): health.live,
     ("GET", "/v2/health/ready"): health.ready,
+    # Some load balancers probe with HEAD.
+    ("HEAD", "/v2/health/live"): health.live,
+    ("HEAD", "/v2/health/ready"): health.ready,
     ("GET", "/metrics"): health.metrics,
 }
 

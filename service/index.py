@@ -32,21 +32,22 @@ def make_index(
     ready: Collection[Key],
     on_disk: Collection[Key],
     unloaded: Collection[str],
-    problems: Mapping[Key, str],
+    reasons: Mapping[Key, str],
 ) -> list[IndexEntry]:
-    """Return an entry for every version that is served, on the disk, or was refused.
+    """Return an entry for every version that is served or on the disk.
 
     Args:
         ready: what is served.
         on_disk: what has a file.
         unloaded: names that were unloaded by hand.
-        problems: what was refused, and why.
+        reasons: why a version's file is not what is served; no entry where nothing is to be said.
     """
     entries = []
-    for key in sorted({*ready, *on_disk, *problems}):
+    for key in sorted({*ready, *on_disk}):
         name, version = key
-        state, reason = "READY", ""
+        state, reason = "READY", reasons.get(key, "")
         if key not in ready:
-            state, reason = "UNAVAILABLE", "unloaded" if name in unloaded else "not loaded"
-        entries.append(IndexEntry(name, version, state, problems.get(key, reason)))
+            state = "UNAVAILABLE"
+            reason = "unloaded" if name in unloaded else reason or "not loaded"
+        entries.append(IndexEntry(name, version, state, reason))
     return entries

@@ -6,18 +6,23 @@ models/NAME/VERSION/model.onnx    VERSION a whole number, the highest is the def
 
 from __future__ import annotations
 
+import logging
+import os.path
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.model import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-Stamp = tuple[int, int, int] | None
+Stamp = tuple[object, ...] | None  # to be compared, never read
 SUFFIX = ".onnx"
 VERSIONED_FILE = "model.onnx"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +40,39 @@ class Source:
     version: str
 
     def stamp(self) -> Stamp:
-        """Return what changes when the file does (time in ns, size, inode); None without a file."""
+        """Return what changes when the file or the right to read it does; None without a file."""
+        return _stamp(self.path)
+
+    def surroundings(self) -> Stamp:
+        """Return what changes when the file or any other in its folder does."""
         try:
-            status = self.path.stat()
+            beside = frozenset((file.name, _stamp(file)) for file in self.path.parent.iterdir())
         except OSError:
-            return None
-        return (status.st_mtime_ns, status.st_size, status.st_ino)
+            return self.stamp()
+        return (hash(beside),)  # short, for there may be many files, and many sources among them
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def find(roots: Sequence[Path]) -> list[Source]:
     """Return the model files below `roots`, files first as they are given, folders in name order.
 
-    A file need not exist: loading it says so.
+    A file need not exist: loading it says so. What cannot be read inside a folder, `lost+found` of
+    a mounted volume for example, is left out with a warning.
 
     Raises:
-        ModelError: a folder does not exist or cannot be read.
+        ModelError: a folder that was given does not exist or cannot be read.
     """
     found: list[Source] = []
     for root in roots:
-        if root.suffix == SUFFIX and not root.is_dir():
-            found.append(Source(root, None, "1"))
-            continue
         try:
-            found += _versions(root) or _models(root)
+            found += _root(root)
         except OSError as error:
             raise ModelError(
                 f"{root} is neither an .onnx file nor a folder that can be read: {error.strerror}"
@@ -65,22 +80,49 @@ def find(roots: Sequence[Path]) -> list[Source]:
     return found
 
 
-def _models(folder: Path) -> Iterator[Source]:
+def _root(root: Path) -> list[Source]:
+    """Return the sources that one file or folder given by itself stands for."""
+    if root.suffix == SUFFIX and not root.is_dir():
+        return [Source(root, None, "1")]
+    return _versions(root) or _models(root)
+
+
+def _models(folder: Path) -> list[Source]:
     """Models of a folder. Names with a leading dot are files that are still being written."""
+    found: list[Source] = []
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _versions(entry)
-        elif entry.suffix == SUFFIX:
-            yield Source(entry, entry.stem, "1")
+        try:
+            found += _model(entry)
+        except OSError as error:
+            _leave_out(entry, str(error.strerror))
+    return found
+
+
+def _model(entry: Path) -> list[Source]:
+    """Return the sources that one entry of a folder stands for."""
+    if entry.name.startswith("."):
+        return []
+    if entry.is_dir():
+        return _versions(entry)
+    return [Source(entry, entry.stem, "1")] if entry.suffix == SUFFIX else []
 
 
 def _versions(folder: Path) -> list[Source]:
     """Versions of one model's folder, the lowest first; none when it is no such folder."""
-    numbers = sorted(
-        (int(entry.name), entry)
-        for entry in folder.iterdir()
-        if entry.name.isascii() and entry.name.isdigit() and (entry / VERSIONED_FILE).is_file()
-    )
-    return [Source(entry / VERSIONED_FILE, folder.name, str(number)) for number, entry in numbers]
+    # "." and ".." have names, too; resolve() would follow a link, whose own name is the model's.
+    name = Path(os.path.abspath(folder)).name  # noqa: PTH100
+    numbers = sorted((int(entry.name), entry) for entry in folder.iterdir() if _is_version(entry))
+    return [Source(entry / VERSIONED_FILE, name, str(number)) for number, entry in numbers]
+
+
+def _is_version(entry: Path) -> bool:
+    try:
+        return entry.name.isascii() and entry.name.isdigit() and (entry / VERSIONED_FILE).is_file()
+    except OSError as error:
+        _leave_out(entry, str(error.strerror))
+        return False
+
+
+@lru_cache(maxsize=1024)  # said once, not at every poll
+def _leave_out(entry: Path, reason: str) -> None:
+    logger.warning("%s cannot be read and is left out: %s", entry, reason)

@@ -11,6 +11,7 @@ import sys
 
 from flatfold.contract.errors import FlatfoldError
 
+BACKLOG = 2048  # connections that nobody has accepted yet
 # Seconds for connections that had begun when no new ones were let in: a long round trip.
 HANDSHAKE = 0.2
 
@@ -25,7 +26,9 @@ _DROP_SYN = (
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening-to-be socket.
+    """Return a socket that listens: connections wait in the kernel's queue until one accepts.
+
+    It listens at once, since until one of them does, several servers can bind the same port.
 
     Raises:
         FlatfoldError: the address is taken, not this machine's, or not allowed.
@@ -35,6 +38,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         remedy = "; choose another --port" if error.errno == errno.EADDRINUSE else ""

@@ -14,6 +14,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
+    values,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from service.repository import Repository
 
 # Set by the parent of several workers: the folder that they share, their metrics in it.
-SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+SHARED_FOLDER = "FLATFOLD_SHARED_FOLDER"
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -35,6 +36,7 @@ class Metrics:
     """The service's metrics; used from the event loop's thread."""
 
     def __init__(self) -> None:
+        _count_in(os.environ.get(SHARED_FOLDER))
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "flatfold_requests", "Requests answered.", ("route", "status"), registry=registry
@@ -125,7 +127,7 @@ class Metrics:
         self._in_flight.set(in_flight)
         queued: Counts[str] = Counts()
         for served in repository.all():
-            queued[served.model.name] += served.batcher.queued
+            queued[served.model.name] += served.queued
         for name, rows in queued.items():
             self._queue.labels(name).set(rows)
 
@@ -137,6 +139,19 @@ class Metrics:
         whole = CollectorRegistry()
         whole.register(_Merged(os.environ[SHARED_FOLDER]))
         return generate_latest(whole)
+
+
+def _count_in(folder: str | None) -> None:
+    """Have the metrics that are made from here on count in `folder`, and in memory where None.
+
+    prometheus_client has a variable of its own for that, and reads it at its import; but one that
+    another program left in the environment is not meant for this server.
+    """
+    if folder is None:
+        values.ValueClass = values.MutexValue
+    else:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # theirs
 
 
 class _Merged:
@@ -164,4 +179,4 @@ def _written(file: Path) -> bool:
 
 def forget_worker(pid: int) -> None:
     """Leave out what a worker that died had waiting and running; what it counted stays."""
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # theirs
+    multiprocess.mark_process_dead(pid, os.environ[SHARED_FOLDER])  # type: ignore[no-untyped-call]  # theirs

@@ -16,6 +16,7 @@ from service.executions import Executions
 from service.graph import ModelError, check_card, read_card, read_tensors
 from service.probe import ProbeError, probe
 from service.runtime import ON_GPU, OpenSession, ProviderError, RuntimeOptions, open_session
+from service.scores import probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ class Model:
         card: what the file says of itself; None for a plain ONNX file.
         inputs: the graph's inputs.
         outputs: the graph's outputs.
+        scores: the output that holds a score for each of the card's labels; "" without a card.
         provider: what runs it: cpu, cuda, tensorrt or openvino.
         batchable: rows of several requests may be stacked and run as one: there is one input with
             only its first axis variable, and rows were seen not to influence each other.
@@ -63,6 +65,7 @@ class Model:
         self.inputs = read_tensors(opened.session.get_inputs(), path)
         self.outputs = read_tensors(opened.session.get_outputs(), path)
         self.output_names = tuple(spec.name for spec in self.outputs)
+        self.scores = ""
         self.batchable = False
         self.max_batch = 1
         self.executions = Executions()
@@ -109,17 +112,24 @@ class Model:
                 f"(--provider {options.provider}): {error}"
             ) from error
         own = read_card(opened.session, path)
-        name = name or (own.name if own else path.stem)
+        name = name or (own and own.name) or path.stem
+        if "/" in name:
+            raise ModelError(
+                f"{path}: its card names it {name!r}, and no address leads to a name with a '/': "
+                "put the file into a folder, where its file name counts, and serve the folder"
+            )
         card = own or card
         model = cls(opened, path, name=name, version=version, card=card)
         if not model.inputs:
             raise ModelError(f"{path} has no input: there is nothing to ask it")
         if card is not None:
-            check_card(card, path, model.inputs, model.outputs)
+            model.scores = check_card(card, path, model.inputs, model.outputs)
         try:
             model.batchable = probe(model.inputs, model.outputs, model.run)
         except ProbeError as error:
             raise ModelError(f"{path} loads but does not run: {error}") from error
+        if card is not None:
+            model._try_picture(card)
         model.executions = Executions()  # without the probe's own
         logger.info(
             "model %s version %s runs on %s (onnxruntime %s)",
@@ -129,6 +139,22 @@ class Model:
             onnxruntime.__version__,
         )
         return model
+
+    def _try_picture(self, card: Card) -> None:
+        """Score a picture of the card's size: free sizes leave open whether that goes.
+
+        Raises:
+            ModelError: it does not run, or gives another number of scores than the card's labels.
+        """
+        zeros = np.zeros((1, card.height, card.width, 3), np.uint8)
+        try:
+            arrays = self.run({self.inputs[0].name: zeros}, [self.scores])
+            probabilities(arrays, self.scores, len(card.labels))
+        except Exception as error:
+            raise ModelError(
+                f"{self.path} loads but does not score a picture of {card.height}x{card.width}: "
+                f"{error}"
+            ) from error
 
     def warm_up(self, max_batch: int) -> None:
         """Settle how many rows a call takes, and have memory and kernels in place for them.
@@ -181,7 +207,8 @@ class Model:
         names = self.output_names if outputs is None else tuple(outputs)
         started = perf_counter_ns()
         arrays = self._run_bound(feeds, names) if self._bound else self._session.run(names, feeds)
-        rows = _rows(feeds)
+        # Without batches the first axis is any size at all: a sentence's length, say.
+        rows = len(next(iter(feeds.values()))) if self.batchable else 1
         self.executions.add(rows, perf_counter_ns() - started)
         return dict(zip(names, arrays, strict=True))
 
@@ -199,9 +226,3 @@ class Model:
             self._session.run_with_iobinding(binding)
         arrays: list[Any] = binding.copy_outputs_to_cpu()
         return arrays
-
-
-def _rows(feeds: Mapping[str, NDArray[Any]]) -> int:
-    """Return the batch size: the first axis of the first input, 1 for a scalar."""
-    first = next(iter(feeds.values()), None)
-    return int(first.shape[0]) if first is not None and first.ndim else 1

@@ -1,17 +1,33 @@
-"""uvicorn's HTTP protocol with the one limit it lacks: time for a request's head to arrive."""
+"""uvicorn's HTTP protocol with what it lacks: limits on a request's head, and no upgrades."""
 
 from __future__ import annotations
 
+import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.errors import BadRequestError, RequestTimeoutError, ServiceError
+from service.http import error_response
 
 if TYPE_CHECKING:
     import asyncio
 
+logger = logging.getLogger(__name__)
+
+MAX_HEAD = 65_536  # bytes; what comes in one read with the head's first byte is not counted
+
+
+class HeadTooLargeError(ServiceError):
+    """The request's head is over its limit."""
+
+    status, code = 431, "head_too_large"
+
 
 class PatientProtocol(HttpToolsProtocol):
-    """Closes a connection whose first bytes or whose head do not come in time (slow loris).
+    """Closes a connection whose first bytes or whose head do not come in time, or never end.
 
     Idle connections between requests are uvicorn's keep-alive's to close.
     """
@@ -19,27 +35,103 @@ class PatientProtocol(HttpToolsProtocol):
     header_timeout: ClassVar[float] = 10.0  # seconds; 0 for no limit
 
     _timer: asyncio.TimerHandle | None = None
+    _head: int | None = None  # bytes of the head, or of a body's trailers, that is not whole yet
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Start the clock: a connection has to say something."""
         super().connection_made(transport)
         self._start()
 
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; refuse what is not HTTP, and a head that goes on for too long."""
+        self._unset_keepalive_if_required()
+        if self._refused:
+            return
+        if self._head is not None:
+            self._head += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            self._refuse(
+                BadRequestError(f"expected a request in HTTP/1.1, got something else: {error}")
+            )
+        else:
+            if self._head is not None and self._head > MAX_HEAD:
+                self._refuse(
+                    HeadTooLargeError(
+                        f"the request's head has {self._head} bytes or more; "
+                        f"the limit is {MAX_HEAD}: send fewer or shorter header lines"
+                    )
+                )
+
     def on_message_begin(self) -> None:
         """Start the clock for the head that began."""
         super().on_message_begin()
+        self._head = 0
         if self._timer is None:
             self._start()
 
     def on_headers_complete(self) -> None:
         """Stop the clock: the head is whole."""
+        self._head = None
+        if self.parser.should_upgrade():  # it comes again, see _parse
+            return
         self._stop()
         super().on_headers_complete()
+        # The application's first receive() is answered at once, with as much of the body as came
+        # along with the head: so it knows, at no cost, whether there is anything to wait for.
+        self.cycle.message_event.set()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._head = None
+        super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        """Count again: what follows is a part of the body, or else trailers, which have no end."""
+        self._head = 0
+
+    def on_message_complete(self) -> None:
+        """Let the application know that the body is whole."""
+        self._head = None
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
         self._stop()
         super().connection_lost(exc)
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser, and keep it from taking `Upgrade` for the end of HTTP.
+
+        The parser leaves a request that offers an upgrade without its body. A server may pass over
+        the offer (RFC 9110, 7.8), and then the body is a body: the head is parsed again, by a new
+        parser and without the offer, and what came behind it after it.
+
+        Raises:
+            HttpParserError: this is not a request.
+        """
+        rest = memoryview(data)
+        while True:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                head = self._head_without_upgrade()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.feed_data(head)
+                rest = rest[upgrade.args[0] :]
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("this server is no proxy: CONNECT is not for it")
+        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        first = b"%b %b HTTP/%b" % (method, self.url, version.encode())
+        return b"\r\n".join([first, *lines, b"", b""])
 
     def _start(self) -> None:
         if self.header_timeout:
@@ -51,10 +143,36 @@ class PatientProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _give_up(self) -> None:
-        """Answer 408 and close; nothing of the request has reached the application."""
-        body = b'{"error":"the request\'s head did not arrive in time","code":"request_timeout"}'
+        self._refuse(
+            RequestTimeoutError(
+                f"the request's head did not arrive within {self.header_timeout} s "
+                "(--header-timeout)"
+            )
+        )
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Read no more, answer with `error` in the application's place, and close.
+
+        Where whole requests still wait for their answers, those are sent, the last of them says
+        that the connection ends, and the error is not told: it would pass for one of theirs.
+        """
+        logger.info("a request was refused unread: %d, %s", error.status, error)
+        self._refused = True
+        self._stop()
+        cycle = self.cycle
+        unanswered = cycle is not None and not cycle.response_complete
+        if unanswered and (self.pipeline or not cycle.more_body):
+            cycle.keep_alive = False
+            return
+        response = error_response(error)
         self.transport.write(
-            b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (
+                response.status,
+                HTTPStatus(response.status).phrase.encode(),
+                len(response.body),
+                response.body,
+            )
         )
         self.transport.close()

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flatfold.contract.errors import FlatfoldError
+from service.attempts import Attempts
 from service.catalogue import Catalogue, Served
 from service.compatibility import check_replaces
 from service.direct import DirectRunner
@@ -24,7 +25,7 @@ from service.retirement import Retirement
 from service.statistics import Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from flatfold.contract.card import Card
@@ -65,8 +66,7 @@ class Repository:
         self._max_batch = max_batch
         self._catalogue = Catalogue(default=default)
         self._names: dict[Path, str] = {}  # what the cards of files given by themselves say
-        self._stamps: dict[Path, Stamp] = {}  # of each file's last attempt, well or not
-        self._problems: dict[tuple[str, str], str] = {}
+        self._attempts = Attempts()
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
         self._retirement = Retirement()
@@ -90,8 +90,13 @@ class Repository:
     def index(self) -> list[IndexEntry]:
         """Return what is served, and what is on the disk and is not, each with its reason."""
         served = {(each.model.name, each.model.version) for each in self._catalogue}
-        on_disk = {(each.name or each.path.stem, each.version) for each in self.sources()}
-        return make_index(served, on_disk, self._unloaded, self._problems)
+        try:
+            sources = self.sources()
+        except ModelError:  # a folder is away for the moment; what is served is served all the same
+            sources = []
+        on_disk = {_key(source) for source in sources}
+        reasons = {_key(source): reason for source in sources if (reason := self._reason(source))}
+        return make_index(served, on_disk, self._unloaded, reasons)
 
     def sources(self) -> list[Source]:
         """Return the files on the disk, with the names that their cards gave where they did.
@@ -99,22 +104,35 @@ class Repository:
         Raises:
             ModelError: a folder that was given is not there.
         """
-        return [
-            replace(source, name=source.name or self._names.get(source.path))
-            for source in find(self._roots)
-        ]
+        return [self._named(source) for source in find(self._roots)]
+
+    def stamps(self) -> dict[Source, Stamp]:
+        """Return what changes when it is time to try a file anew, of each file on the disk.
+
+        Raises:
+            ModelError: a folder that was given is not there.
+        """
+        return {source: self._attempts.stamp(source) for source in self.sources()}
 
     @property
     def ready(self) -> bool:
         """Whether any model is served."""
         return bool(self._catalogue.models)
 
-    async def open(self, *, allow_empty: bool = False) -> None:
+    async def open(self, *, allow_empty: bool = False, tolerant: bool = False) -> None:
         """Load everything on the disk.
 
+        Args:
+            allow_empty: no file at all is no error.
+            tolerant: a file that cannot be served is logged and shown by `index()`, and the others
+                are served: for a worker that takes the place of one that died, where a refusal
+                would end what the folder's good files could go on with.
+
         Raises:
-            ModelError: a file cannot be served, or there is none and `allow_empty` is off.
-            ProviderError: the explicit provider does not run here.
+            ModelError: a file cannot be served, unless `tolerant`; a folder that was given is not
+                there; or there is no file and `allow_empty` is off.
+            ModelNotFoundError: the chosen default is not among the files, unless `tolerant`.
+            ProviderError: the explicit provider does not run here, unless `tolerant`.
         """
         async with self._changing:
             sources = self.sources()
@@ -124,8 +142,8 @@ class Repository:
                     "NAME/VERSION/model.onnx"
                 )
             for source in sources:
-                await self._replace(source)
-            if self._catalogue.models and self._catalogue.default is not None:
+                await (self._try if tolerant else self._replace)(source)
+            if self._catalogue.models and self._catalogue.default is not None and not tolerant:
                 self._catalogue.get()
 
     async def load(self, name: str) -> None:
@@ -136,14 +154,14 @@ class Repository:
             ModelError: a version cannot be served; if one was, it still is.
         """
         async with self._changing:
-            sources = [source for source in self.sources() if source.name == name]
+            sources = [source for source in self.sources() if _key(source)[0] == name]
             if not sources:
                 raise ModelNotFoundError(f"no file for a model {name!r} in the repository")
             self._unloaded.discard(name)
             for source in sources:
                 await self._try(source)
             self._drop(name, keep={source.version for source in sources})
-            problems = [self._problems.get((name, source.version)) for source in sources]
+            problems = [self._problem(source) for source in sources]
             if any(problems):
                 raise ModelError("; ".join(filter(None, problems)))
 
@@ -158,35 +176,57 @@ class Repository:
             self._unloaded.add(name)
             self._drop(name, keep=set())
 
-    async def refresh(self) -> None:
+    async def refresh(self, leave: Collection[Source] = ()) -> None:
         """Follow the disk: load what is new or changed, drop what is gone.
 
-        A file that cannot be served is logged and shown by `index()`, once until it changes.
+        A file that cannot be served is logged and shown by `index()`, once until it or something
+        beside it changes.
+
+        Args:
+            leave: files to leave as they are, on the disk or not: they are being changed just now.
+
+        Raises:
+            ModelError: a folder that was given is not there.
         """
         async with self._changing:
-            sources = [source for source in self.sources() if source.name not in self._unloaded]
-            for source in sources:
-                if source.stamp() != self._stamps.get(source.path, ()):
+            on_disk = self.sources()
+            self._attempts.forget_all_but({source.path for source in (*on_disk, *leave)})
+            for source in on_disk:
+                ignored = source.name in self._unloaded or source in leave
+                if not ignored and self._attempts.is_due(source):
                     await self._try(source)
+            kept = [self._named(source) for source in (*on_disk, *leave)]
             for name in tuple(self._catalogue.models):
-                self._drop(name, keep={s.version for s in sources if s.name == name})
+                self._drop(name, keep={source.version for source in kept if source.name == name})
 
     async def drain(self) -> None:
         """Wait until every request that is queued or running has its answer."""
         await asyncio.gather(*(served.batcher.drain() for served in self._catalogue))
         await self._retirement.drain()
 
+    def _named(self, source: Source) -> Source:
+        return replace(source, name=source.name or self._names.get(source.path))
+
+    def _problem(self, source: Source) -> str:
+        """Return why the file is not served; "" when its last attempt went well."""
+        problem = self._attempts.problem(source)
+        kept = problem and self._catalogue.find(*_key(source)) is not None
+        return f"{problem}; the old one is kept" if kept else problem
+
+    def _reason(self, source: Source) -> str:
+        """Return why the file as it is now is not what is served; "" when it is, or nothing is."""
+        problem = self._problem(source)
+        if problem or self._catalogue.find(*_key(source)) is None:
+            return problem
+        return "the file has changed since it was loaded" if self._attempts.is_due(source) else ""
+
     async def _try(self, source: Source) -> None:
         """Replace, and turn a failure into a line of the log and of the index."""
-        key = (source.name or source.path.stem, source.version)
         try:
             await self._replace(source)
         except FlatfoldError as error:
-            kept = self._catalogue.find(*key) is not None
-            self._problems[key] = f"{error}{'; the old one is kept' if kept else ''}"
-            logger.error("%s", self._problems[key])  # noqa: TRY400 - expected: one line, no trace
-        else:
-            self._problems.pop(key, None)
+            self._attempts.fail(source, str(error))
+            logger.error("%s", self._problem(source))  # noqa: TRY400 - expected: one line, no trace
 
     async def _replace(self, source: Source) -> None:
         """Load one file beside what is served, then swap it in; the old one drains.
@@ -194,7 +234,7 @@ class Repository:
         Raises:
             ModelError: it cannot be served; nothing has changed.
         """
-        self._stamps[source.path] = source.stamp()
+        self._attempts.begin(source)
         model = await asyncio.to_thread(self._prepare, source)
         self._names[source.path] = model.name
         old = self._catalogue.find(model.name, model.version)
@@ -204,7 +244,7 @@ class Repository:
         served = Served(
             model,
             batcher,
-            DirectRunner(model, max_queue=batcher.max_queue),
+            DirectRunner(model, max_queue=batcher.max_queue, on_batch=batcher.on_batch),
             old.statistics if old else Statistics(),
         )
         self._catalogue = self._catalogue.with_model(served)
@@ -217,14 +257,30 @@ class Repository:
         model = self._load(source.path, name=source.name, version=source.version)
         old = self._catalogue.find(model.name, model.version)
         if old is not None and old.model.path != source.path:
-            raise ModelError(
-                f"{old.model.path} and {source.path} are both {model.name!r} version "
-                f"{model.version}; rename one"
-            )
+            self._check_gone(old.model, source)
         if old is not None:
             check_replaces(model, old.model)
         model.warm_up(self._max_batch)
         return model
+
+    def _check_gone(self, old: Model, source: Source) -> None:
+        """Check that `source` may take the place of a model that came from another file.
+
+        Raises:
+            ModelError: that file is still there.
+        """
+        if old.path not in {other.path for other in self.sources()}:
+            return
+        # A file given by itself is named by its card, one in a folder by the folder.
+        advice = "rename one"
+        if not {old.path, source.path}.isdisjoint(self._roots):
+            advice = (
+                "a file given by itself is named by its card: put the files into a folder, where "
+                "file names count, and serve the folder"
+            )
+        raise ModelError(
+            f"{old.path} and {source.path} are both {old.name!r} version {old.version}; {advice}"
+        )
 
     def _drop(self, name: str, keep: set[str]) -> None:
         gone = [
@@ -236,3 +292,7 @@ class Repository:
         for served in gone:
             logger.info("no longer serving %s version %s", name, served.model.version)
             self._retirement.add(served)
+
+
+def _key(source: Source) -> tuple[str, str]:
+    return (source.name or source.path.stem, source.version)

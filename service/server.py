@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from flatfold.contract.errors import FlatfoldError
 from service.app import build_app
 from service.graceful import GracefulServer
-from service.listening import announce, bind
+from service.listening import BACKLOG, announce, bind
 from service.memory import give_back
 from service.metrics import SHARED_FOLDER
 from service.orders import Orders
@@ -62,26 +63,32 @@ def make_server(settings: Settings) -> GracefulServer:
         proxy_headers=False,
         log_config=None,
         server_header=False,
-        backlog=2048,
-        timeout_keep_alive=round(settings.keep_alive),
-        timeout_graceful_shutdown=round(settings.grace),
+        backlog=BACKLOG,
+        timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # goes to call_later
     )
     return GracefulServer(config, state)
 
 
-def run_server(server: GracefulServer, listeners: list[socket.socket], started: Started) -> None:
+def run_server(
+    server: GracefulServer,
+    listeners: list[socket.socket],
+    started: Started,
+    *,
+    tolerant: bool = False,
+) -> None:
     """Load the models, serve until a signal, and let everything end that began.
 
     Args:
         server: from `make_server`.
         listeners: sockets to accept from; none where connections are handed over.
         started: called with the loop and the models' names once requests are answered.
+        tolerant: models that cannot be served are left out, as long as one can.
 
     Raises:
-        FlatfoldError: a model cannot be served.
+        FlatfoldError: a model cannot be served, or none where `tolerant`.
     """
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(_run(server, listeners, started))
+        runner.run(_run(server, listeners, started, tolerant=tolerant))
 
 
 def _background(state: State) -> Iterator[Coroutine[None, None, None]]:
@@ -104,9 +111,13 @@ async def _gauge(state: State) -> None:
         await asyncio.sleep(GAUGED_EVERY)
 
 
-async def _run(server: GracefulServer, listeners: list[socket.socket], started: Started) -> None:
+async def _run(
+    server: GracefulServer, listeners: list[socket.socket], started: Started, *, tolerant: bool
+) -> None:
     state = server.state
-    await state.repository.open()
+    await state.repository.open(tolerant=tolerant)
+    if not state.repository.ready:
+        raise FlatfoldError("none of the model files can be served; the log says why")
     give_back()
     state.ready = True
     names = ", ".join(sorted({served.model.name for served in state.repository.all()}))

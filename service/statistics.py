@@ -30,9 +30,9 @@ class Statistics:
     """Totals of one model version's infer requests; written by the event loop's thread alone.
 
     Attributes:
-        last_inference: milliseconds since 1970 of the last request; 0 before the first.
+        last_inference: milliseconds since 1970 of the last request of any route; 0 before it.
         success: whole requests that were answered.
-        fail: whole requests that got an error.
+        fail: whole requests that got an error, or whose client left.
         queue: waiting for the runtime: a request's time from queue to result, less the run's.
         compute_input: decoding requests.
         compute_infer: running the model.
@@ -52,7 +52,7 @@ class Statistics:
 
         Args:
             since: a time on `perf_counter_ns`.
-            execution_ns: how long the model's latest run took, which was this request's.
+            execution_ns: how long the runs took that this request had rows in.
         """
         now = perf_counter_ns()
         execution_ns = min(execution_ns, now - since)
@@ -63,9 +63,13 @@ class Statistics:
     def answered(self, ns: int) -> None:
         """Count one request that was answered."""
         self.success.add(ns)
-        self.last_inference = int(time() * 1000)
+        self.asked()
 
     def failed(self, ns: int) -> None:
-        """Count one request that got an error."""
+        """Count one request that got an error, or whose client left."""
         self.fail.add(ns)
+        self.asked()
+
+    def asked(self) -> None:
+        """Note that a request came just now, by whichever route."""
         self.last_inference = int(time() * 1000)

@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
 # Protocol datatype -> NumPy dtype, little-endian as on the wire. BYTES elements are Python bytes.
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -45,6 +47,19 @@ ONNX_DATATYPES: dict[str, str] = {
 }
 
 VARIABLE = -1
+
+
+def from_bytes(data: bytes | memoryview, datatype: str, count: int = -1) -> NDArray[Any]:
+    """Return the first `count` elements of `data`, all of them for -1, in one dimension.
+
+    Numbers are a view into `data`. A BOOL is true for any byte but 0, where NumPy would keep it.
+
+    Raises:
+        ValueError: no whole number of elements, or fewer than `count`.
+    """
+    if datatype == "BOOL":
+        return np.frombuffer(data, np.uint8, count).astype(np.bool_)
+    return np.frombuffer(data, DTYPES[datatype], count)
 
 
 @dataclass(frozen=True, slots=True)

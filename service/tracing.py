@@ -1,7 +1,8 @@
 """Distributed tracing: the caller's W3C trace context, and OpenTelemetry spans where it is set up.
 
 Spans are made when the OpenTelemetry SDK is installed (`pip install 'flatfold[telemetry]'`) and
-told where to send them, by its own variables: OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_TRACES_EXPORTER.
+told where to send them, by its own variable OTEL_EXPORTER_OTLP_ENDPOINT or
+OTEL_EXPORTER_OTLP_TRACES_ENDPOINT. OTEL_TRACES_EXPORTER=none and OTEL_SDK_DISABLED=true hold.
 """
 
 from __future__ import annotations
@@ -59,7 +60,11 @@ class Tracing:
 def make_tracing(environment: Mapping[str, str] = os.environ) -> Tracing | None:
     """Return what makes spans, or None where OpenTelemetry is not installed or not configured."""
     wanted = any(environment.get(name) for name in _VARIABLES)
-    if not wanted or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    switched_off = (
+        environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        or environment.get("OTEL_TRACES_EXPORTER", "").lower() == "none"
+    )
+    if switched_off or not wanted:
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 (optional)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.errors import BadRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+from service.parsing import parse_json
+from service.threads import by_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -44,8 +48,14 @@ async def read_upload(request: Request, max_files: int) -> Upload:
     Raises:
         BadRequestError: an empty body, a malformed form or JSON, no file in it.
         PayloadTooLargeError: more files than `max_files`.
-        UnsupportedMediaTypeError: another content type.
+        UnsupportedMediaTypeError: another content type, or a compressed body.
     """
+    encoding = request.headers.get(b"content-encoding", b"identity")
+    if encoding.lower() not in (b"identity", b""):
+        raise UnsupportedMediaTypeError(
+            f"Content-Encoding is {encoding.decode('latin-1')!r:.40}; send the body as it is: "
+            "pictures are compressed already"
+        )
     kind = request.headers.get(b"content-type", b"").lower()
     if not request.body:
         raise BadRequestError("the body is empty; send a picture, a multipart form or JSON")
@@ -54,7 +64,8 @@ async def read_upload(request: Request, max_files: int) -> Upload:
     if kind.startswith(b"multipart/form-data"):
         upload = await _form(request, max_files)
     elif kind.startswith(b"application/json"):
-        upload = _json(request.body)
+        body = request.body
+        upload = await by_size(len(body), partial(_json, body, max_files))
     else:
         raise UnsupportedMediaTypeError(
             f"content type {kind.decode('latin-1')!r} is not read here; send image/*, "
@@ -64,8 +75,6 @@ async def read_upload(request: Request, max_files: int) -> Upload:
         raise BadRequestError(
             'no picture in the request; send form files, or JSON {"images": [...]}'
         )
-    if len(upload.files) > max_files:
-        raise _too_many(len(upload.files), max_files)
     return upload
 
 
@@ -73,12 +82,27 @@ def _too_many(count: int | str, limit: int) -> PayloadTooLargeError:
     return PayloadTooLargeError(f"{count} files in one request; the limit is {limit} (--max-files)")
 
 
+class _FormParser(MultiPartParser):
+    """Also tells whether the form came as a whole, with the boundary that closes it."""
+
+    whole = False
+
+    def on_end(self) -> None:
+        self.whole = True
+
+
 async def _form(request: Request, max_files: int) -> Upload:
     async def body() -> AsyncGenerator[bytes, None]:
         yield request.body
 
-    headers = Headers(raw=[(b"content-type", request.headers[b"content-type"])])
-    parser = MultiPartParser(
+    # The boundary alone: by a charset beside it, such as UTF-7, file names could become what no
+    # answer can repeat.
+    _, options = parse_options_header(request.headers[b"content-type"])
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise BadRequestError("malformed multipart form: its content type names no boundary")
+    headers = Headers(raw=[(b"content-type", b'multipart/form-data; boundary="%s"' % boundary)])
+    parser = _FormParser(
         headers, body(), max_files=max_files, max_fields=16, max_part_size=64 * 1024
     )
     # The body is in memory already, and bounded: its parts need no temporary files.
@@ -91,6 +115,8 @@ async def _form(request: Request, max_files: int) -> Upload:
         raise BadRequestError(f"malformed multipart form: {error.message}") from error
     except (KeyError, ValueError) as error:
         raise BadRequestError(f"malformed multipart form: {error}") from error
+    if not parser.whole:
+        raise BadRequestError("malformed multipart form: it ends before its closing boundary")
     upload = Upload([], [], {})
     for key, value in form.multi_items():
         if isinstance(value, UploadFile):
@@ -101,13 +127,15 @@ async def _form(request: Request, max_files: int) -> Upload:
     return upload
 
 
-def _json(body: bytes) -> Upload:
+def _json(body: bytes, max_files: int) -> Upload:
     try:
-        data = orjson.loads(body)
+        data = parse_json(body)
     except orjson.JSONDecodeError as error:
         raise BadRequestError(f"the body is not JSON: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("images"), list):
         raise BadRequestError('expected JSON {"images": [base64 or {"data", "filename"}, ...]}')
+    if len(data["images"]) > max_files:
+        raise _too_many(len(data["images"]), max_files)
     upload = Upload([], [], {key: data[key] for key in ("top_k", "model") if key in data})
     for number, entry in enumerate(data["images"]):
         name = entry.get("filename") if isinstance(entry, dict) else None

@@ -18,7 +18,7 @@ INTERVAL = 1.0  # seconds
 
 
 class Watcher:
-    """Polls the repository's files, and acts once they all look the same at two polls in a row.
+    """Polls the repository's files, and acts on each once it looks the same at two polls in a row.
 
     So a file that is still being copied, or is gone for the moment between delete and rename, is
     left alone.
@@ -26,15 +26,14 @@ class Watcher:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
-        self._seen: dict[Source, Stamp] | None = None
+        self._seen: dict[Source, Stamp] = {}
 
     async def poll(self) -> None:
         """Look once; load what changed and has settled."""
-        now = {source: source.stamp() for source in self._repository.sources()}
-        settled = now == self._seen
+        now, before = self._repository.stamps(), self._seen
         self._seen = now
-        if settled:
-            await self._repository.refresh()
+        moving = {s for s in now.keys() | before.keys() if now.get(s, ()) != before.get(s, ())}
+        await self._repository.refresh(leave=moving)
 
     async def run(self, interval: float = INTERVAL) -> None:
         """Poll every `interval` seconds until cancelled; a failed poll is logged, not the end."""

@@ -8,10 +8,11 @@ folders of pictures, calibration and the service all call `load_picture`.
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from flatfold.contract.errors import FlatfoldError
 from flatfold.contract.limits import MAX_PIXELS
@@ -23,6 +24,18 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 # JPEG's own scaled decoding stops at this multiple of the target, and the filter does the rest.
 DRAFT_FACTOR = 2
 PILLOW_CEILING = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow itself refuses a header
+
+# EXIF orientation -> what undoes it. ImageOps.exif_transpose would also copy a picture that needs
+# no turn, and write the EXIF data anew, which fails where a tag that nobody needs is damaged.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # What Pillow's decoders raise on damaged files.
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError)
@@ -110,12 +123,20 @@ def _pixels(image: Image.Image, height: int, width: int, *, draft: bool) -> NDAr
         # libjpeg never scales below the size asked for, whichever way EXIF turns the picture.
         side = DRAFT_FACTOR * max(height, width)
         image.draft(None, (side, side))
-    image = to_rgb(ImageOps.exif_transpose(image))
+    image = _opaque(_upright(image))
     if image.size != (width, height):
         image = image.resize(
             (width, height), Image.Resampling.BILINEAR, box=centre_box(image.size, height, width)
         )
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     return np.array(image, dtype=np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # some formats hold their EXIF data behind the pixels
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def centre_box(size: tuple[int, int], height: int, width: int) -> tuple[float, float, float, float]:
@@ -127,18 +148,37 @@ def centre_box(size: tuple[int, int], height: int, width: int) -> tuple[float, f
     return (left, top, left + width * scale, top + height * scale)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return `image` in mode RGB: alpha over white, 16 bits scaled down, the rest converted."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+def _opaque(image: Image.Image) -> Image.Image:
+    """Return `image` in mode RGB, or L where it is grey and three channels would only be larger."""
     if image.mode.startswith(("I", "F")):
-        # Pillow clips these on conversion; the full range has to be scaled to 8 bits instead.
-        values = np.asarray(image, dtype=np.float64)
-        if image.mode != "F" or values.max(initial=0) > 255:
-            values = values / 257.0  # 65535 -> 255
-        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_eight_bits(image))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        colours = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(colours, mask=colours)
+        return white
+    if image.mode == "L":
+        return image
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """Scale the full range of 16 bits to 8, which Pillow would clip; transparent is white here too.
+
+    All is done in place: the largest pictures are the reason for the limit on pixels.
+    """
+    values = np.array(image)  # uint16, int32 or float32
+    transparent = values == image.info.get("transparency", math.nan)  # NaN equals nothing
+    if image.mode == "F":
+        np.nan_to_num(values, copy=False)  # NaN is black
+        if values.max(initial=0) > 255:
+            values /= 257  # 65535 -> 255
+        np.rint(values, out=values)
+        np.clip(values, 0, 255, out=values)
+    else:
+        # The nearest of value / 257; the sum stays within 16 bits, and the quotient within 8.
+        np.clip(values, 0, 65535 - 128, out=values)
+        values += 128
+        values //= 257
+    values[transparent] = 255
+    return values.astype(np.uint8)

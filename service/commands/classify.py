@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> int:
     from flatfold.contract.errors import FlatfoldError, UsageError  # noqa: PLC0415
     from flatfold.contract.pictures import load_picture  # noqa: PLC0415
     from service.app import default_model  # noqa: PLC0415
-    from service.classify import predictions, probabilities  # noqa: PLC0415
+    from service.classify import predictions  # noqa: PLC0415
     from service.model import Model  # noqa: PLC0415
+    from service.scores import probabilities  # noqa: PLC0415
 
     if args.top_k < 1:
         raise UsageError(f"--top-k must be at least 1, got {args.top_k}")
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"flatfold: error: {name}: {error}", file=sys.stderr)
             results.append({"filename": name, "error": str(error)})
             continue
-        scores = probabilities(model.run({model.inputs[0].name: pixels[None]}))[0].tolist()
+        arrays = model.run({model.inputs[0].name: pixels[None]}, [model.scores])
+        scores = probabilities(arrays, model.scores, len(card.labels))[0].tolist()
         top_k = min(args.top_k, len(card.labels))
         results.append({"filename": name, "predictions": predictions(card.labels, scores, top_k)})
     print(json.dumps({"model": model.name, "results": results}))

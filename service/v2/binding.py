@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.errors import BadRequestError
-from service.tensors import VARIABLE
+from service.tensors import VARIABLE, from_bytes
 from service.v2.length_prefixed import as_array
 from service.v2.request import InferRequest, Tensor, WantedOutput
 
@@ -101,7 +101,7 @@ def raw_request(body: bytes, model: Model) -> InferRequest:
         if spec.datatype == "BYTES":
             array = as_array([body]).reshape(shape)
         else:
-            array = np.frombuffer(body, spec.dtype).reshape(shape)  # infers one free axis
+            array = from_bytes(body, spec.datatype).reshape(shape)  # infers one free axis
     except ValueError:
         raise BadRequestError(
             f"a raw request for {spec} must be one row of it; got {len(body)} bytes"

@@ -9,6 +9,8 @@ from service.errors import BadRequestError, PayloadTooLargeError, UnsupportedMed
 # zlib's window argument: 31 is gzip, 15 zlib (what HTTP calls deflate), -15 a bare deflate stream,
 # which some clients send under the same name.
 _WINDOWS = {"gzip": (31,), "deflate": (15, -15)}
+# A gzip body may consist of several members; each one costs a copy of all that follow it.
+MAX_MEMBERS = 64
 LEVEL = 1  # tensors of floats hardly shrink: speed decides
 
 
@@ -34,21 +36,39 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         )
     failure: zlib.error | None = None
     for window in _WINDOWS[encoding]:
-        stream = zlib.decompressobj(window)
         try:
-            plain = stream.decompress(body, limit + 1)
+            return _inflate(body, window, encoding, limit)
         except zlib.error as error:
             failure = failure or error
-            continue
+    raise BadRequestError(f"the body is not {encoding} data: {failure}") from failure
+
+
+def _inflate(body: bytes, window: int, encoding: str, limit: int) -> bytes:
+    """Return the one stream of a deflate body, or the members of a gzip body one after another.
+
+    Raises:
+        zlib.error: it does not begin as such data does.
+    """
+    plain = b""
+    rest = body
+    for number in range(MAX_MEMBERS if encoding == "gzip" else 1):
+        stream = zlib.decompressobj(window)
+        try:
+            plain += stream.decompress(rest, limit + 1 - len(plain))
+        except zlib.error:
+            if number:
+                break
+            raise
         if len(plain) > limit:
             raise PayloadTooLargeError(
                 f"the body decompresses to more than {limit} bytes, the limit for a body"
             )
-        if not stream.eof or stream.unused_data:
-            problem = "goes on after its end" if stream.eof else "is cut short"
-            raise BadRequestError(f"the {encoding} body {problem}")
-        return plain
-    raise BadRequestError(f"the body is not {encoding} data: {failure}") from failure
+        if not stream.eof:
+            raise BadRequestError(f"the {encoding} body is cut short")
+        rest = stream.unused_data
+        if not rest:
+            return plain
+    raise BadRequestError(f"the {encoding} body goes on after its end, with {len(rest)} bytes")
 
 
 def choose(accept: str) -> str | None:

@@ -8,10 +8,11 @@ from functools import partial
 from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from service.errors import BadRequestError, DeadlineExceededError, InternalError, ServiceError
+from service.errors import BadRequestError, ServiceError
+from service.threads import by_size
 from service.v2 import binding, classification, compression, response
 from service.v2.pictures import decode_pictures
-from service.v2.request import InferRequest, decode
+from service.v2.request import InferRequest, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.catalogue import Served
+    from service.executions import Execution
     from service.model import Model
     from service.state import State
     from service.v2.request import WantedOutput
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 Answer = tuple[int, "Headers", bytes]  # status, headers, body
 
 HEADER_LENGTH = b"inference-header-content-length"
-# Above this many compressed bytes a hop to a thread costs less than what zlib would block.
-INLINE_BYTES = 32 * 1024
 
 
 async def infer(  # noqa: PLR0913 - what a request consists of
@@ -64,13 +64,13 @@ async def infer(  # noqa: PLR0913 - what a request consists of
         if request.timeout is not None:
             deadline = min(deadline or math.inf, arrived + request.timeout)
         outputs = binding.bind_outputs(request, served.model)
-        feeds = await _feeds(state, request, served.model)
+        feeds = await _feeds(state, request, served.model, deadline)
         clock = served.statistics.compute_input.lap(started)
-        arrays = await _run(served, feeds, deadline)
-        clock = served.statistics.inferred(clock, served.model.executions.last)
-        answer = _answer(served.model, request.id, outputs, arrays, headers)
+        ran = await _run(served, feeds, deadline)
+        clock = served.statistics.inferred(clock, int(ran.seconds * 1e9))
+        answer = _answer(served.model, request.id, outputs, ran.arrays, headers)
         served.statistics.compute_output.lap(clock)
-    except ServiceError:
+    except (ServiceError, asyncio.CancelledError):
         served.statistics.failed(perf_counter_ns() - started)
         raise
     served.statistics.answered(perf_counter_ns() - started)
@@ -84,42 +84,36 @@ async def _read(
     encoding = headers.get(b"content-encoding")
     if encoding is not None:
         undo = partial(compression.decompress, body, encoding.decode("latin-1"), max_body)
-        body = undo() if len(body) < INLINE_BYTES else await asyncio.to_thread(undo)
+        body = await by_size(len(body), undo)
     length = headers.get(HEADER_LENGTH)
     if length is None:
-        return decode(body, None)
+        return await read(body, None)
     if not length.isdigit() or len(length) > 12:
         raise BadRequestError(
             f"Inference-Header-Content-Length must be a number of bytes, got {length!r:.40}"
         )
-    return decode(body, int(length)) if int(length) else binding.raw_request(body, model)
+    return await read(body, int(length)) if int(length) else binding.raw_request(body, model)
 
 
-async def _feeds(state: State, request: InferRequest, model: Model) -> dict[str, NDArray[Any]]:
+async def _feeds(
+    state: State, request: InferRequest, model: Model, deadline: float | None
+) -> dict[str, NDArray[Any]]:
     """Return input name -> array: the request's tensors, or the pixels of its picture files."""
     files = binding.bind_pictures(request.tensors, model)
     if files is None or model.card is None:
         return binding.bind_inputs(request.tensors, model)
-    return {model.inputs[0].name: await decode_pictures(state, files, model.card)}
+    pixels = await decode_pictures(state, files, model.card, deadline=deadline)
+    return {model.inputs[0].name: pixels}
 
 
-async def _run(
-    served: Served, feeds: dict[str, NDArray[Any]], deadline: float | None
-) -> dict[str, NDArray[Any]]:
+async def _run(served: Served, feeds: dict[str, NDArray[Any]], deadline: float | None) -> Execution:
     """Return all outputs; run in a shared batch where the model allows it."""
-    if deadline is not None and deadline < monotonic():
-        raise DeadlineExceededError("the deadline passed before the request was read")
-    if served.model.batchable:
-        (rows,) = feeds.values()
-        if not len(rows):
-            raise BadRequestError(f"the batch is empty: 'shape' is {list(rows.shape)}")
-        return await served.batcher.submit(rows, deadline=deadline)
-    try:
+    if not served.model.batchable:
         return await served.direct.run(feeds, deadline=deadline)
-    except ServiceError:
-        raise
-    except Exception as error:
-        raise InternalError(f"the model failed to run: {error}") from error
+    (rows,) = feeds.values()
+    if not len(rows):
+        raise BadRequestError(f"the batch is empty: 'shape' is {list(rows.shape)}")
+    return await served.batcher.submit(rows, deadline=deadline)
 
 
 def _answer(

@@ -13,7 +13,7 @@ from service.v2.length_prefixed import as_array
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "numbers", "U": "texts"}
+_KINDS = {"f": "numbers", "U": "texts"}
 
 
 def decode(data: Any, datatype: str, count: int, name: str) -> NDArray[Any]:
@@ -87,46 +87,59 @@ def _numbers(data: list[Any], datatype: str, name: str) -> NDArray[Any]:
     if came.size == 0:
         return np.empty(0, dtype)
     convert = {"b": _booleans, "f": _floats}.get(dtype.kind, _integers)
-    array = convert(came, data, dtype)
-    if array is None:
+    try:
+        return convert(came, data, dtype).reshape(-1)
+    except _MisfitError as error:
         raise BadRequestError(
-            f"input {name!r}: {datatype} needs {_needs(dtype)}, "
-            f"got {_KINDS.get(came.dtype.kind, 'something else')}"
-        )
-    return array.reshape(-1)
+            f"input {name!r}: {datatype} needs {_needs(dtype)}, got {error}"
+        ) from None
 
 
-# Each returns `came` as `dtype`; None where it holds anything else or a value out of range.
+class _MisfitError(Exception):
+    """What came, by its kind or its value, where something else is needed."""
 
 
-def _booleans(came: NDArray[Any], _: list[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
-    if came.dtype.kind == "b" or (
-        came.dtype.kind in "iu" and not np.any((came != 0) & (came != 1))
-    ):
-        return came.astype(dtype)
-    return None
+# Each returns `came` as `dtype`, or raises _MisfitError. True and false count as 1 and 0 and the
+# other way round everywhere: of a mixture NumPy does not tell which of its elements were which.
 
 
-def _floats(came: NDArray[Any], _: list[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
-    if came.dtype.kind not in "iuf":
-        return None
+def _booleans(came: NDArray[Any], _: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    _expect(came, "biu")
+    _all_fit(came, (came == 0) | (came == 1))
+    return came.astype(dtype)
+
+
+def _floats(came: NDArray[Any], _: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    _expect(came, "biuf")
     with np.errstate(over="ignore"):
         array = came.astype(dtype)
-    return array if np.isfinite(array).all() else None
+    _all_fit(came, np.isfinite(array))
+    return array
 
 
-def _integers(came: NDArray[Any], data: list[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
+def _integers(came: NDArray[Any], data: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    _expect(came, "biuf")
     if came.dtype.kind == "f":
         # NumPy makes floats of integers around 2**63; only then is each looked at.
         came = np.array(data, dtype=object)
-        if not all(type(value) is int for value in came.flat):
-            return None
-    elif came.dtype.kind not in "iu":
-        return None
+        for value in came.flat:
+            if not isinstance(value, int):
+                raise _MisfitError(value)
     limits = np.iinfo(dtype)
-    if int(came.min()) < limits.min or int(came.max()) > limits.max:
-        return None
+    for value in (int(came.min()), int(came.max())):
+        if not limits.min <= value <= limits.max:
+            raise _MisfitError(value)
     return came.astype(dtype)
+
+
+def _expect(came: NDArray[Any], kinds: str) -> None:
+    if came.dtype.kind not in kinds:
+        raise _MisfitError(_KINDS.get(came.dtype.kind, "something else"))
+
+
+def _all_fit(came: NDArray[Any], fits: NDArray[np.bool_]) -> None:
+    if not fits.all():
+        raise _MisfitError(came[~fits][0])
 
 
 def _needs(dtype: np.dtype[Any]) -> str:

@@ -27,11 +27,14 @@ def decode(data: memoryview, count: int, name: str) -> NDArray[Any]:
         object (count,), each element bytes.
 
     Raises:
-        BadRequestError: cut short, or more or fewer elements than promised.
+        BadRequestError: cut short, or more or fewer elements than promised; those after the
+            last promised one are not read.
     """
     elements: list[bytes] = []
     start, end = 0, len(data)
     while start < end:
+        if len(elements) == count:
+            raise BadRequestError(f"input {name!r}: its shape needs {count} elements, got more")
         if end - start < _LENGTH.size:
             raise BadRequestError(
                 f"input {name!r}: expected a 4-byte length at byte {start}, got {end - start} bytes"
@@ -45,7 +48,7 @@ def decode(data: memoryview, count: int, name: str) -> NDArray[Any]:
             )
         elements.append(bytes(data[start : start + length]))
         start += length
-    if len(elements) != count:
+    if len(elements) < count:
         raise BadRequestError(
             f"input {name!r}: its shape needs {count} elements, got {len(elements)}"
         )

@@ -15,10 +15,19 @@ if TYPE_CHECKING:
     from service.state import State
 
 
-async def decode_pictures(state: State, files: list[bytes], card: Card) -> NDArray[np.uint8]:
+async def decode_pictures(
+    state: State, files: list[bytes], card: Card, *, deadline: float | None = None
+) -> NDArray[np.uint8]:
     """Return the pixels that `/v1/classify` would see, uint8 (len(files), height, width, 3).
 
+    Args:
+        state: the server.
+        files: the pictures' bytes.
+        card: says the size.
+        deadline: `time.monotonic()` after which nobody waits; None for never.
+
     Raises:
+        DeadlineExceededError: it passed before all were decoded.
         PayloadTooLargeError: too many files, or one with too many pixels.
         UnprocessableError: one that is no picture.
     """
@@ -28,7 +37,8 @@ async def decode_pictures(state: State, files: list[bytes], card: Card) -> NDArr
             f"{len(files)} pictures in one request; the limit is {limit} (--max-files)"
         )
     pictures: list[NDArray[np.uint8]] = []
-    for number, picture in enumerate(await state.decoder.decode(files, card.height, card.width)):
+    decoded = await state.decoder.decode(files, card.height, card.width, deadline=deadline)
+    for number, picture in enumerate(decoded):
         if isinstance(picture, ServiceError):
             raise type(picture)(f"picture {number}: {picture}")
         pictures.append(picture)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
 
 from service.errors import BadRequestError
-from service.tensors import DTYPES
+from service.parsing import parse_json
+from service.tensors import DTYPES, from_bytes
+from service.threads import by_size
 from service.v2 import json_data, length_prefixed
 from service.v2.parameters import flag, is_count, parameters_of, timeout
 
@@ -57,6 +59,15 @@ class InferRequest:
     timeout: float | None
 
 
+async def read(body: bytes, header_length: int | None) -> InferRequest:
+    """As `decode`, in a thread where that takes long.
+
+    JSON does, byte for byte. Numbers in binary data are not even copied, but texts are.
+    """
+    text = len(body) if header_length is None else header_length
+    return await by_size(max(text, len(body) // 8), partial(decode, body, header_length))
+
+
 def decode(body: bytes, header_length: int | None) -> InferRequest:
     """Read a request; arrays of numbers are views into `body`.
 
@@ -93,7 +104,7 @@ def decode(body: bytes, header_length: int | None) -> InferRequest:
 
 def _object(text: memoryview) -> dict[str, Any]:
     try:
-        message = orjson.loads(text)
+        message = parse_json(text)
     except orjson.JSONDecodeError as error:
         raise BadRequestError(f"the request is not valid JSON: {error}") from error
     if not isinstance(message, dict):
@@ -160,9 +171,7 @@ def _binary(binary: memoryview, size: Any, datatype: str, count: int, name: str)
             f"input {name!r}: {count} elements of {datatype} take {count * dtype.itemsize} bytes, "
             f"got 'binary_data_size' {size}"
         )
-    if datatype == "BOOL":  # any byte but 0 is true; NumPy would keep the odd byte
-        return np.frombuffer(binary, np.uint8, count).astype(np.bool_)
-    return np.frombuffer(binary, dtype, count)
+    return from_bytes(binary, datatype, count)
 
 
 def _reshape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
@@ -176,7 +185,7 @@ def _shape(shape: Any, name: str) -> tuple[int, ...]:
     if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(map(is_count, shape)):
         raise BadRequestError(
             f"input {name!r}: 'shape' must be an array of at most {MAX_RANK} sizes, "
-            f"got {shape!r:.60}"
+            f"whole numbers of at least 0, got {shape!r:.60}"
         )
     return tuple(shape)
 

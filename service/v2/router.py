@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,7 +11,6 @@ from starlette.responses import Response
 from service.auth import check_privileged
 from service.errors import BadRequestError
 from service.v2 import control, description, documentation
-from service.v2.infer import Answer, infer
 from service.v2.shared_statistics import add_up
 
 if TYPE_CHECKING:
@@ -97,19 +95,9 @@ def _statistics(state: State, models: list[Served]) -> Response:
     responses=documentation.INFER,
     openapi_extra=documentation.INFER_BODY,
 )
-async def infer_route(request: Request, model: str, version: str | None = None) -> Response:
+async def infer_route(model: str, version: str | None = None) -> None:
     """Run a model on tensors, or on picture files; the request may be JSON or binary."""
-    state = _state(request)
-    seconds = state.settings.timeout
-    answer = await infer(
-        state,
-        model,
-        version,
-        dict(request.headers.raw),
-        await request.body(),
-        deadline=monotonic() + seconds if seconds else None,
-    )
-    return _response(answer)
+    del model, version  # documented here; `service.hot` has the gate answer it
 
 
 @router.post(
@@ -149,10 +137,3 @@ async def shared_memory(kind: str, rest: str) -> Response:
     raise BadRequestError(
         f"this server has no {kind} shared memory ({rest}): send tensors in the body"
     )
-
-
-def _response(answer: Answer) -> Response:
-    status, headers, body = answer
-    response = Response(body, status)
-    response.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
-    return response

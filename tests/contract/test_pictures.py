@@ -1,12 +1,13 @@
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from flatfold.contract.pictures import (
     PictureError,
@@ -50,12 +51,24 @@ def test_lossy_formats_keep_the_picture(kind):
     assert np.abs(seen.astype(int) - ramp).max() <= 6
 
 
-def test_orientation_tag_turns_the_picture():
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_orientation_tag_turns_the_picture(orientation, kind):
     image = Image.fromarray(PIXELS)
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotate 90 degrees clockwise to display
-    seen = load_picture(encode(image, "PNG", exif=exif), 32, 32)
-    assert np.array_equal(seen, np.rot90(PIXELS, -1))
+    exif[0x0112] = orientation
+    data = encode(image, kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(load_picture(data, 32, 32), np.asarray(expected))
+    if orientation == 6:  # rotate 90 degrees clockwise to display
+        assert np.array_equal(expected, np.rot90(PIXELS, -1))
+
+
+def test_a_damaged_tag_beside_the_orientation_does_not_matter():
+    tags = struct.pack("<HHHII", 2, 0x0112, 3, 1, 6)
+    tags += struct.pack("<HHIfI", 0x0132, 11, 1, 0.5, 0)  # a date that is a number
+    data = encode(Image.fromarray(PIXELS), exif=b"Exif\0\0II*\0\x08\0\0\0" + tags)
+    assert np.array_equal(load_picture(data, 32, 32), np.rot90(PIXELS, -1))
 
 
 def test_transparent_becomes_white():
@@ -72,6 +85,72 @@ def test_transparent_palette_becomes_white():
 def test_sixteen_bits_scale_to_eight():
     deep = np.full((32, 32), 0x8080, np.uint16)
     assert (load_picture(encode(Image.fromarray(deep)), 32, 32) == 128).all()
+
+
+EVERY_16_BITS = np.arange(65536).reshape(256, 256)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mode", "kind"),
+    [(np.uint16, "I;16", "PNG"), (np.int32, "I", "TIFF"), (np.float32, "F", "TIFF")],
+)
+def test_every_value_of_sixteen_bits_becomes_the_nearest_of_eight(dtype, mode, kind):
+    image = Image.fromarray(EVERY_16_BITS.astype(dtype))
+    assert image.mode == mode
+    seen = load_picture(encode(image, kind), 256, 256)
+    assert np.array_equal(seen[..., 0], np.rint(EVERY_16_BITS / 257))
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"), [(-1, 0), (-(2**31), 0), (65536, 255), (2**31 - 1, 255)]
+)
+def test_what_is_outside_sixteen_bits_is_black_or_white(value, seen):
+    deep = np.full((32, 32), value, np.int32)
+    assert (load_picture(encode(Image.fromarray(deep), "TIFF"), 32, 32) == seen).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rest", [3.0, 3000.0])
+def test_what_is_no_number_is_black_and_infinity_is_white(rest):
+    floats = np.full((32, 32), rest, np.float32)
+    floats[0, :3] = [np.nan, -np.inf, np.inf]
+    seen = load_picture(encode(Image.fromarray(floats), "TIFF"), 32, 32)
+    assert seen[0, :3, 0].tolist() == [0, 0, 255]
+    # As one value is past 255, all are taken for 16 bits.
+    assert (seen[1:] == round(rest / 257)).all()
+
+
+def test_a_transparent_grey_of_sixteen_bits_becomes_white():
+    deep = np.full((32, 32), 40_000, np.uint16)
+    deep[0] = 40_001
+    seen = load_picture(encode(Image.fromarray(deep), transparency=40_000), 32, 32)
+    assert (seen[0] == 156).all()
+    assert (seen[1:] == 255).all()
+
+
+def test_sixteen_bits_take_little_memory():
+    data = encode(Image.new("I;16", (1000, 1000), 40_000))
+    tracemalloc.start()
+    try:
+        load_picture(data, 32, 32)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * 1000 * 1000  # of which Pillow's own bytes, that it joins, are four a pixel
+
+
+def test_every_alpha_of_every_value_lies_over_white():
+    values, alphas = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    image = Image.fromarray(np.stack([values, values, 255 - values, alphas], -1))
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    expected = Image.alpha_composite(white, image).convert("RGB")
+    assert np.array_equal(load_picture(encode(image), 256, 256), np.asarray(expected))
+
+
+def test_grey_is_resized_as_its_three_channels_would_be():
+    grey = Image.fromarray(PIXELS[..., 0])
+    three = load_picture(encode(grey.convert("RGB")), 19, 27)
+    assert np.array_equal(load_picture(encode(grey), 19, 27), three)
 
 
 def test_grey_and_one_bit_become_three_channels():

@@ -72,6 +72,36 @@ def picture_classifier(
     )
 
 
+def scorer(path: Path, *, op="Identity", free=False, embedding=0, total=False) -> Path:
+    """Score like `picture_classifier`, without a card and under no known name.
+
+    The output "scores" is op(mean / 255), three columns, free ones if so wanted; before it stand an
+    embedding of so many columns, and the batch's total, a scalar.
+    """
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Mul", ["mean", "scale"], ["scaled"]),
+        helper.make_node(op, ["scaled"], ["all"]),
+        helper.make_node("Compress", ["all", "kept"], ["scores"], axis=1)
+        if free
+        else helper.make_node("Identity", ["all"], ["scores"]),
+    ]
+    outputs = [("scores", TensorProto.FLOAT, ["batch", "classes" if free else 3])]
+    weights = [("scale", np.array(1 / 255, np.float32))]
+    if free:
+        weights.append(("kept", np.ones(3, np.bool_)))
+    if embedding:
+        nodes.append(helper.make_node("MatMul", ["scaled", "projection"], ["embedding"]))
+        weights.append(("projection", np.ones((3, embedding), np.float32)))
+        outputs.insert(0, ("embedding", TensorProto.FLOAT, ["batch", embedding]))
+    if total:
+        nodes.append(helper.make_node("ReduceSum", ["scaled"], ["total"], keepdims=0))
+        outputs.insert(0, ("total", TensorProto.FLOAT, []))
+    images = ("images", TensorProto.UINT8, ["batch", 8, 8, 3])
+    return _save(path, nodes, [images], outputs, weights)
+
+
 def adder(path: Path) -> Path:
     """Two float inputs of one free length: total = a + b, difference = a - b."""
     return _save(

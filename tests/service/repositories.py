@@ -14,6 +14,7 @@ class Queue:
     """Stands where a batcher stands, and remembers that it was drained."""
 
     max_queue = 8
+    on_batch = None
 
     def __init__(self, model):
         self.model = model

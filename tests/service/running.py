@@ -13,6 +13,7 @@ import uvicorn
 from service.app import build_app
 from service.config import Settings
 from service.listening import bind
+from service.protocol import PatientProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -49,7 +50,10 @@ def running(*models, **settings) -> Iterator[Running]:
     options = {"threads": 1, "host": "127.0.0.1", "port": 0, **settings}
     app, state = build_app(Settings(models=tuple(map(str, models)), **options))
     listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+    config = uvicorn.Config(
+        app, http=PatientProtocol, ws="none", lifespan="off", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
     started = threading.Event()
     loops = []
 

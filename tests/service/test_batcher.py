@@ -11,6 +11,7 @@ from service.errors import (
     InternalError,
     NotReadyError,
     OverloadedError,
+    PayloadTooLargeError,
 )
 
 
@@ -56,7 +57,7 @@ def test_an_idle_runtime_takes_a_request_at_once_and_later_ones_go_together():
         assert (batcher.running, batcher.queued) == (1, 4)
         runtime.gate.set()
         answers = await asyncio.gather(first, *rest)
-        assert [answer["double"].item() for answer in answers] == [2, 4, 6, 8, 10]
+        assert [answer.arrays["double"].item() for answer in answers] == [2, 4, 6, 8, 10]
         assert runtime.sizes == [1, 4]
 
     run(scenario())
@@ -70,7 +71,7 @@ def test_a_batch_is_no_larger_than_its_limit_and_keeps_the_order():
         await entered(runtime)
         runtime.gate.set()
         answers = await asyncio.gather(*tasks)
-        assert [a["double"].ravel().tolist() for a in answers] == [
+        assert [a.arrays["double"].ravel().tolist() for a in answers] == [
             [2 * i, 2 * i + 1] for i in range(5)
         ]
         assert runtime.sizes == [2, 4, 4]
@@ -82,7 +83,7 @@ def test_a_request_larger_than_a_batch_is_split_and_put_together():
     async def scenario():
         runtime = Runtime()
         answer = await Batcher(runtime, max_batch=4).submit(rows(*range(10)))
-        assert answer["double"].ravel().tolist() == [2 * i for i in range(10)]
+        assert answer.arrays["double"].ravel().tolist() == [2 * i for i in range(10)]
         assert max(runtime.sizes) == 4
 
     run(scenario())
@@ -120,6 +121,44 @@ def test_an_expired_request_is_told_so_and_never_run():
     run(scenario())
 
 
+def test_a_deadline_that_has_passed_already_runs_nothing():
+    async def scenario():
+        runtime = Runtime()
+        batcher = Batcher(runtime)
+        with pytest.raises(DeadlineExceededError, match="before the request was read"):
+            await batcher.submit(rows(1), deadline=monotonic())
+        await batcher.drain()
+        assert runtime.sizes == []
+
+    run(scenario())
+
+
+def test_a_request_that_the_queue_could_never_hold_is_too_large():
+    async def scenario():
+        batcher = Batcher(Runtime(), max_batch=2, max_queue=3)
+        answer = await batcher.submit(rows(*range(5)))
+        assert answer.arrays["double"].ravel().tolist() == [0, 2, 4, 6, 8]
+        with pytest.raises(PayloadTooLargeError, match=r"6 rows .* takes 5, 3 .*--max-queue"):
+            await batcher.submit(rows(*range(6)))
+
+    run(scenario())
+
+
+def test_a_requests_seconds_are_those_of_all_its_parts_and_of_no_other():
+    async def scenario():
+        seen = []
+        batcher = Batcher(Runtime(), max_batch=2, on_batch=lambda *batch: seen.append(batch))
+        one, other = await asyncio.gather(
+            batcher.submit(rows(*range(5))), batcher.submit(rows(*range(2)))
+        )
+        await batcher.drain()
+        seconds = [seconds for _, seconds, _ in seen]
+        assert one.seconds == sum(seconds[:3])
+        assert [other.seconds] == seconds[3:]
+
+    run(scenario())
+
+
 def test_a_cancelled_request_is_never_run():
     async def scenario():
         runtime = Runtime(held=True)
@@ -150,8 +189,8 @@ def test_when_a_batch_throws_only_the_bad_request_fails():
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(done[2], InternalError)
         assert "negative" in str(done[2])
-        assert [done[i]["double"].item() for i in (0, 1, 3)] == [0, 2, 4]
-        assert (await batcher.submit(rows(7)))["double"].item() == 14
+        assert [done[i].arrays["double"].item() for i in (0, 1, 3)] == [0, 2, 4]
+        assert (await batcher.submit(rows(7))).arrays["double"].item() == 14
 
     run(scenario())
 
@@ -195,7 +234,7 @@ def test_drain_finishes_what_is_queued_and_takes_nothing_new():
         runtime.gate.set()
         await draining
         await batcher.drain()  # a second time changes nothing
-        assert [(await task)["double"].item() for task in tasks] == [0, 2, 4]
+        assert [(await task).arrays["double"].item() for task in tasks] == [0, 2, 4]
 
     run(scenario())
 
@@ -221,7 +260,7 @@ def test_many_at_once_all_get_their_own_answer():
         parts = [np.full((n, 1), i) for i, n in enumerate(values)]
         answers = await asyncio.gather(*(batcher.submit(part) for part in parts))
         for part, answer in zip(parts, answers, strict=True):
-            assert np.array_equal(answer["y"], part + 1)
+            assert np.array_equal(answer.arrays["y"], part + 1)
         await batcher.drain()  # an answer comes before the thread has counted its batch out
         assert (batcher.queued, batcher.running) == (0, 0)
 

@@ -8,7 +8,7 @@ from PIL import Image
 from flatfold.contract.pictures import load_picture
 from tests import web
 
-from .onnx_models import identity, picture_classifier
+from .onnx_models import identity, picture_classifier, scorer
 from .running import running
 
 HTML = {"content-type": "text/html"}
@@ -25,6 +25,7 @@ def picture(colour, kind="PNG", size=8):
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     picture_classifier(folder / "tiny.onnx", gain=5.0)
+    picture_classifier(folder / "alone.onnx", centred=True)
     identity(folder / "plain.onnx")
     with running(folder, default_model="tiny", max_files=4) as process:
         yield process
@@ -164,3 +165,67 @@ def test_a_large_picture_decodes_to_the_same_pixels_as_the_contract(server):
     seen = {p["label"]: p["probability"] for p in result["predictions"]}
     expected = np.exp(expected) / np.exp(expected).sum()
     assert [seen[label] for label in COLOURS] == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.fixture(scope="module")
+def cardless(tmp_path_factory):
+    """Models whose labels come from the command line; each adds outputs that are no scores."""
+    folder = tmp_path_factory.mktemp("cardless")
+    scorer(folder / "wide.onnx", embedding=6)
+    scorer(folder / "narrow.onnx", embedding=2)
+    scorer(folder / "soft.onnx", op="Softmax")
+    scorer(folder / "scalar.onnx", total=True)
+    scorer(folder / "log.onnx", op="Log")
+    labels = folder / "labels.txt"
+    labels.write_text("red\ngreen\nblue\n", encoding="utf-8-sig")  # as some editors save it
+    with running(folder, labels=str(labels), image_size=8) as process:
+        yield process
+
+
+@pytest.mark.parametrize("name", ["wide", "narrow", "soft", "scalar"])
+def test_outputs_beside_the_scores_change_nothing(cardless, name):
+    answer = post(cardless, content=picture("green"), params={"model": name})
+    assert answer.status_code == 200, answer.text
+    scores = np.exp(np.array(COLOURS["green"]) / 255)
+    expected = scores / scores.sum()
+    (result,) = answer.json()["results"]
+    seen = {p["label"]: p["probability"] for p in result["predictions"]}
+    assert [seen[label] for label in COLOURS] == pytest.approx(expected, abs=2e-6)
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_their_picture(cardless):
+    black = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(black, "PNG")  # log(0) three times: no softmax of that
+    alone = post(cardless, content=black.getvalue(), params={"model": "log"})
+    assert (alone.status_code, alone.json()["code"]) == (500, "internal")
+    files = [("f", ("black", black.getvalue())), ("f", ("red", picture("red")))]
+    first, second = post(cardless, files=files, params={"model": "log"}).json()["results"]
+    assert first["code"] == "internal"
+    assert "NaN or infinity" in first["error"]
+    assert second["predictions"][0]["label"] == "red"
+
+
+def test_a_model_without_batches_counts_its_pictures_and_its_last_call(cardless):
+    served = cardless.state.repository.get("scalar")
+    before = served.model.executions.by_rows().get(1)
+    files = [("f", (str(i), picture("red"))) for i in range(3)]
+    assert tops(post(cardless, files=files, params={"model": "scalar"})) == ["red"] * 3
+    assert served.model.executions.by_rows()[1].count == (before.count if before else 0) + 3
+    assert served.statistics.last_inference > 0
+    assert (
+        'flatfold_inference_seconds_count{model="scalar"}'
+        in web.get(cardless.url + "/metrics").text
+    )
+
+
+@pytest.mark.parametrize("model", ["tiny", "alone"])
+def test_a_request_that_is_late_already_runs_nothing(server, model):
+    served = server.state.repository.get(model)
+    before = served.model.executions.by_rows()
+    headers = {"X-Request-Timeout": "1e-9"}
+    answer = post(server, content=picture("red"), params={"model": model}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+    assert "before the pictures were decoded" in answer.json()["error"]
+    server.call(served.batcher.submit(np.zeros((1, 8, 8, 3), np.uint8)))  # behind what was queued
+    after = served.model.executions.by_rows()
+    assert sum(run.count for run in after.values()) == sum(r.count for r in before.values()) + 1

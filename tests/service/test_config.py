@@ -40,7 +40,10 @@ def test_the_file_may_be_named_by_the_environment(tmp_path):
         ({"port": "99999"}, {}, r"--port must be between 0 and 65535, got 99999"),
         ({}, {"FLATFOLD_MAX_QUEUE": "0"}, r"\$FLATFOLD_MAX_QUEUE must be at least 1, got 0"),
         ({"timeout": "-1"}, {}, r"--timeout must be at least 0"),
-        ({"timeout": "nan"}, {}, r"--timeout must be at least 0"),
+        ({"timeout": "nan"}, {}, r"--timeout must be a number of seconds, got 'nan'"),
+        ({"grace": "inf"}, {}, r"--grace must be a number of seconds, got 'inf'"),
+        ({"host": ""}, {}, r"--host must not be empty"),
+        ({"models": [""]}, {}, r"MODEL must be paths, none of them empty, got \[''\]"),
         ({"log_format": "xml"}, {}, r"--log-format must be one of text, json"),
         ({"config": "/nowhere/x.toml"}, {}, r"cannot read the settings /nowhere/x\.toml"),
     ],
@@ -56,6 +59,17 @@ def test_a_wrong_value_names_where_it_came_from(given, environment, message):
         ("prot = 1", "unknown settings: prot"),
         ("port = ", "not TOML"),
         ("port = 1.5", "whole number"),
+        ("port = [1]", r"port must be a whole number, got \[1\]"),
+        ("grace = inf", "grace must be a number of seconds, got inf"),
+        ("host = true", "host must be a text, got True"),
+        ("labels = 5", "labels must be a text, got 5"),
+        ('labels = ["a", "b"]', "labels must be a text, got "),
+        ("models = 5", "models must be paths, none of them empty, got 5"),
+        ("models = [5]", r"models must be paths, none of them empty, got \[5\]"),
+        ("cors = [1]", r"cors must be texts without commas, got \[1\]"),
+        ("admin_keys = true", "admin_keys must be texts without commas, got a bool"),
+        ('api_keys = ["sesame,b"]', "api_keys must be texts without commas, got a list"),
+        ('api_keys = [""]', "api_keys must be texts without commas, got a list"),
     ],
 )
 def test_a_wrong_file_is_told(tmp_path, text, message):
@@ -63,6 +77,15 @@ def test_a_wrong_file_is_told(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         load_settings({"config": path}, {})
+
+
+def test_what_is_written_with_commas_may_be_a_list_in_the_file(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text('api_keys = ["alpha", "beta"]\ncors = "https://a, https://b"\nmodels = "a, b"')
+    seen = load_settings({"config": path}, {})
+    assert keys(seen.api_keys) == ("alpha", "beta")
+    assert keys(seen.cors) == ("https://a", "https://b")
+    assert seen.models == ("a", "b")
 
 
 def test_secrets_are_not_shown():

@@ -27,7 +27,6 @@ class Desk:
 @pytest.fixture
 def listener():
     with bind("127.0.0.1", 0) as made:
-        made.listen(64)
         yield made
 
 

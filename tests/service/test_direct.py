@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.direct import DirectRunner
-from service.errors import DeadlineExceededError, OverloadedError
+from service.errors import DeadlineExceededError, InternalError, OverloadedError
 from service.model import Model
 from tests.service import onnx_models
 
@@ -29,7 +29,7 @@ class Gated:
         self.started = threading.Event()
         self.runs = 0
 
-    def run(self, feeds):
+    def run(self, feeds, outputs):
         self.started.set()
         assert self.open.wait(60)
         self.runs += 1
@@ -43,7 +43,7 @@ async def started(model):
 async def test_a_request_gets_its_outputs(tmp_path):
     runner = DirectRunner(Model.load(onnx_models.adder(tmp_path / "m.onnx")), max_queue=1)
     feeds = {"a": np.array([1], np.float32), "b": np.array([2], np.float32)}
-    assert (await runner.run(feeds, deadline=None))["total"].tolist() == [3]
+    assert (await runner.run(feeds, deadline=None)).arrays["total"].tolist() == [3]
 
 
 async def test_a_full_queue_refuses_at_once():
@@ -51,11 +51,17 @@ async def test_a_full_queue_refuses_at_once():
     runner = DirectRunner(model, max_queue=1)
     first = asyncio.create_task(runner.run({}, deadline=None))
     await started(model)
-    with pytest.raises(OverloadedError, match="--max-queue"):
+    second = asyncio.create_task(runner.run({}, deadline=None))
+    await asyncio.sleep(0)
+    assert runner.queued == 1  # what is running does not wait
+    with pytest.raises(OverloadedError, match=r"1 requests are waiting.*--max-queue"):
         await runner.run({}, deadline=None)
+    second.cancel()
+    await asyncio.wait([second])
+    assert runner.queued == 0
     model.open.set()
-    assert await first == {}
-    assert await runner.run({}, deadline=None) == {}
+    assert (await first).arrays == {}
+    assert (await runner.run({}, deadline=None)).arrays == {}
 
 
 async def test_a_late_or_cancelled_request_never_runs():
@@ -67,18 +73,32 @@ async def test_a_late_or_cancelled_request_never_runs():
     await asyncio.sleep(0)
     left.cancel()
     with pytest.raises(DeadlineExceededError):
+        await runner.run({}, deadline=monotonic() + 0.01)
+    with pytest.raises(DeadlineExceededError, match="before the request was read"):
         await runner.run({}, deadline=monotonic())
     model.open.set()
     await first
-    assert await runner.run({}, deadline=None) == {}
+    assert (await runner.run({}, deadline=None)).arrays == {}
     assert model.runs == 2
 
 
 async def test_a_runtime_that_throws_leaves_the_queue_usable():
-    def fail(feeds):
+    def fail(feeds, outputs):
         raise RuntimeError("broken")
 
     runner = DirectRunner(SimpleNamespace(name="m", run=fail), max_queue=1)
     for _ in range(3):
-        with pytest.raises(RuntimeError, match="broken"):
+        with pytest.raises(InternalError, match="broken"):
             await runner.run({}, deadline=None)
+
+
+async def test_tells_of_each_run_and_gives_its_seconds(tmp_path):
+    seen = []
+    model = Model.load(onnx_models.adder(tmp_path / "m.onnx"))
+    runner = DirectRunner(model, max_queue=1, on_batch=lambda *run: seen.append(run))
+    feeds = {name: np.ones(5, np.float32) for name in "ab"}
+    ran = await runner.run(feeds, outputs=("total",), deadline=None)
+    assert list(ran.arrays) == ["total"]
+    ((count, seconds, wait),) = seen
+    assert (count, seconds) == (1, ran.seconds)
+    assert wait >= 0

@@ -31,21 +31,3 @@ def test_the_framework_is_made_once_when_it_is_first_asked(tmp_path, monkeypatch
         for _ in range(2):
             assert client.get(f"{server.url}/v1/models").status_code == 200
     assert len(made) == 1
-
-
-def test_hot_routes_and_the_frameworks_answer_alike(tmp_path):
-    path = picture_classifier(tmp_path / "tiny.onnx")
-    answers = []
-    for settings in ({}, {"cors": "https://example.org"}):
-        with running(path, **settings) as server:
-            live = web.get(f"{server.url}/v2/health/live")
-            ready = web.get(f"{server.url}/v2/health/ready")
-            metrics = web.get(f"{server.url}/metrics")
-            answers.append(
-                [
-                    (each.status_code, each.headers["content-type"])
-                    for each in (live, ready, metrics)
-                ]
-                + [live.json(), ready.json()]
-            )
-    assert answers[0] == answers[1]

@@ -3,6 +3,7 @@ import http.client
 import socket
 import threading
 
+import httpx
 import pytest
 
 from tests import web
@@ -41,6 +42,16 @@ def test_unknown_paths_and_wrong_methods_have_the_one_shape(model):
         wrong = web.get(f"{server.url}/v1/classify")
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
+    assert wrong.json()["error"] == "GET is not for /v1/classify; use POST"
+    assert wrong.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
+def test_health_may_be_asked_for_the_head_alone(model, path):
+    with running(model) as server:
+        whole, head = (httpx.request(m, server.url + path, timeout=60) for m in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
 
 
 def test_every_answer_carries_the_requests_id(model):
@@ -68,11 +79,13 @@ def test_a_picture_over_the_pixel_limit_is_refused(model):
     assert "8x8" in answer.json()["error"]
 
 
-def test_a_body_that_does_not_arrive_is_given_up(model):
+@pytest.mark.parametrize("length", [b"content-length: 100", b"transfer-encoding: chunked"])
+@pytest.mark.parametrize("begun", [b"", b"3\r\nabc"])
+def test_a_body_that_does_not_arrive_is_given_up(model, length, begun):
     with running(model, header_timeout=0.1) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
-            head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc"
-            client.sendall(head)
+            head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\n" + length + b"\r\n\r\n"
+            client.sendall(head + begun)
             answer = client.recv(4096)
         assert b"408" in answer.split(b"\r\n")[0]
         assert web.get(f"{server.url}/v2/health/ready").status_code == 200
@@ -91,14 +104,16 @@ def test_the_clients_deadline_gives_504(model):
         assert web.post(f"{server.url}/v1/classify", content=picture("red")).status_code == 200
 
 
+@pytest.mark.parametrize("cors", ["", "https://example.org"])
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
-def test_a_wrong_deadline_is_told(model, value):
-    with running(model) as server:
+def test_a_wrong_deadline_is_told(model, value, cors):
+    with running(model, cors=cors) as server:
         answer = web.post(
             f"{server.url}/v1/classify", content=b"x", headers={"x-request-timeout": value}
         )
     assert answer.status_code == 400
     assert "X-Request-Timeout" in answer.json()["error"]
+    assert answer.json()["error"].endswith(f"got '{value}'")
 
 
 def test_a_full_queue_answers_429_and_says_when_to_come_back(model):
@@ -198,6 +213,46 @@ def test_cross_origin_is_off_unless_set(model):
     assert "access-control-allow-origin" not in closed.headers
     assert opened.headers["access-control-allow-origin"] == "https://example.org"
     assert answer.status_code == 200
+
+
+def test_another_origins_page_sends_its_key_and_reads_every_answer(model):
+    origin = {"origin": "https://example.org"}
+    asks = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization, x-request-timeout",
+    }
+    with running(model, cors="https://example.org", api_keys="sesame", max_body=1000) as server:
+        url = f"{server.url}/v1/classify"
+        preflight = httpx.options(url, headers=origin | asks, timeout=60)
+        key = origin | {"authorization": "Bearer sesame"}
+        answers = [
+            web.post(url, content=picture("red"), headers=key),
+            web.post(url, content=picture("red"), headers=origin),
+            web.post(url, content=b"x" * 1001, headers=key),
+            web.get(f"{server.url}/nope", headers=key),
+        ]
+        foreign = web.post(url, headers={"origin": "https://example.com"})
+    assert preflight.status_code == 200
+    assert (
+        preflight.headers["access-control-allow-headers"] == asks["access-control-request-headers"]
+    )
+    assert [answer.status_code for answer in answers] == [200, 401, 413, 404]
+    for answer in (preflight, *answers):
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+    for answer in answers:
+        assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_refusals_are_counted_by_their_route(model):
+    with running(model, max_body=10, api_keys="sesame") as server:
+        key = {"x-api-key": "sesame"}
+        web.post(f"{server.url}/v1/classify", content=b"x" * 11, headers=key)
+        web.post(f"{server.url}/v2/models/tiny/infer", content=b"x")
+        text = web.get(f"{server.url}/metrics", headers=key).text
+    assert 'flatfold_requests_total{route="/v1/classify",status="413"} 1.0' in text
+    assert 'flatfold_requests_total{route="/v2/models/{model}/infer",status="401"} 1.0' in text
+    assert "unknown" not in text
 
 
 def test_metrics_count_requests_by_route_and_never_by_path(model):

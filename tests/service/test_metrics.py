@@ -1,3 +1,8 @@
+import subprocess
+import sys
+
+import pytest
+
 from service.metrics import SHARED_FOLDER, Metrics
 
 
@@ -6,7 +11,45 @@ class NoModels:
         return []
 
 
-def test_a_file_that_a_worker_is_just_creating_is_passed_over(tmp_path, monkeypatch):
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """The folder of several workers; this process is one of them."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # it is set by the metrics
     monkeypatch.setenv(SHARED_FOLDER, str(tmp_path))
-    (tmp_path / "counter_1.db").touch()
-    assert Metrics().exposition(NoModels(), 0) == b""
+    return tmp_path
+
+
+def test_a_file_that_a_worker_is_just_creating_is_passed_over(shared):
+    (shared / "counter_1.db").touch()
+    assert b"flatfold_requests_in_flight 2.0" in Metrics().exposition(NoModels(), 2)
+
+
+def test_workers_add_up_in_the_folder_that_they_share(shared):
+    for route in ("/a", "/a", "/b"):
+        Metrics().request(route, 200, 0.1)
+    text = Metrics().exposition(NoModels(), 2)
+    assert b'flatfold_requests_total{route="/a",status="200"} 2.0' in text
+    assert b'flatfold_requests_total{route="/b",status="200"} 1.0' in text
+
+
+@pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+@pytest.mark.parametrize("there", [True, False])
+def test_another_programs_folder_is_left_alone(tmp_path, variable, there):
+    folder = tmp_path / "theirs"
+    if there:
+        folder.mkdir()
+    code = (
+        "from service.metrics import Metrics\n"
+        "Metrics().request('/a', 200, 0.1)\n"
+        "print(__import__('prometheus_client').values.ValueClass.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={variable: str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.returncode) == ("MutexValue", 0)
+    assert folder.exists() == there
+    assert not list(tmp_path.glob("theirs/*"))

@@ -26,6 +26,13 @@ def test_run_computes_what_was_asked_for(tmp_path):
     assert model.executions.by_rows()[2].count == 1
 
 
+def test_without_batches_a_run_counts_as_one_whatever_its_shape(tmp_path):
+    model = Model.load(onnx_models.adder(tmp_path / "m.onnx"))
+    for length in (1, 5, 9):
+        model.run({name: np.ones(length, np.float32) for name in "ab"})
+    assert {rows: total.count for rows, total in model.executions.by_rows().items()} == {1: 3}
+
+
 def test_bound_memory_gives_the_same_result(tmp_path):
     model = Model.load(onnx_models.picture_classifier(tmp_path / "m.onnx"))
     pictures = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
@@ -97,6 +104,13 @@ def test_a_card_that_does_not_fit_is_refused(tmp_path, card, message):
         Model.load(path, card=card)
 
 
+def test_free_columns_that_turn_out_wrong_are_refused(tmp_path):
+    path = onnx_models.scorer(tmp_path / "m.onnx", free=True)
+    assert Model.load(path, card=Card(name="x", labels=tuple("abc"), height=8, width=8)).scores
+    with pytest.raises(ModelError, match=r"does not score a picture of 8x8: .* expected 2 columns"):
+        Model.load(path, card=Card(name="x", labels=tuple("ab"), height=8, width=8))
+
+
 def test_rows_that_influence_each_other_never_share_a_batch(tmp_path):
     assert not Model.load(onnx_models.batch_mean(tmp_path / "m.onnx")).batchable
 
@@ -123,3 +137,15 @@ def test_a_corrupt_file_is_a_clear_error(tmp_path, data):
 def test_a_missing_file_is_a_clear_error(tmp_path):
     with pytest.raises(ModelError, match="no model at"):
         Model.load(tmp_path / "none.onnx")
+
+
+def test_a_card_whose_name_no_address_can_hold_is_refused_unless_a_folder_names_it(tmp_path):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx", name="org/model")
+    with pytest.raises(ModelError, match=r"'org/model', and no address leads to .* folder"):
+        Model.load(path)
+    assert Model.load(path, name="m").name == "m"
+
+
+def test_a_card_without_a_name_leaves_the_file_its_own(tmp_path):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx", name="")
+    assert Model.load(path).name == "m"

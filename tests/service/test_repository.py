@@ -154,3 +154,102 @@ async def test_counters_go_on_over_a_swap(tmp_path):
     await models.load("m")
     assert models.get("m").model.executions.by_rows()[1].count == 1
     assert models.get("m").statistics.success.count == 1
+
+
+async def test_a_file_that_was_away_is_served_again(tmp_path):
+    path = onnx_models.adder(tmp_path / "models/m.onnx")
+    models = repository(tmp_path / "models")
+    await models.open()
+    path.rename(tmp_path / "m.onnx")
+    await models.refresh()
+    assert index(models) == {}
+    (tmp_path / "m.onnx").rename(path)
+    await models.refresh()
+    assert index(models) == {("m", "1"): ("READY", "")}
+
+
+@pytest.mark.parametrize("follow", ["load", "refresh"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("m.onnx", "m/1/model.onnx"), ("m/02/model.onnx", "m/2/model.onnx")],
+)
+async def test_a_model_may_move_to_another_path_of_its_name(tmp_path, before, after, follow):
+    path = onnx_models.picture_classifier(tmp_path / before)
+    models = repository(tmp_path)
+    await models.open()
+    onnx_models.picture_classifier(tmp_path / after, gain=2)
+    await models.refresh()
+    (_, reason) = index(models)["m", after[2] if "2" in after else "1"]
+    assert "rename one; the old one is kept" in reason
+    path.unlink()
+    await (models.load("m") if follow == "load" else models.refresh())
+    assert gain(models.get("m")) == 2
+    assert [reason for _, reason in index(models).values()] == [""]
+
+
+async def test_a_tolerant_start_serves_the_good_files_and_tells_of_the_bad(tmp_path, caplog):
+    onnx_models.adder(tmp_path / "good.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"half a file")
+    models = repository(tmp_path, default="bad")
+    await models.open(tolerant=True)
+    assert [served.model.name for served in models.all()] == ["good"]
+    state, reason = index(models)["bad", "1"]
+    assert state == "UNAVAILABLE"
+    assert "bad.onnx is not a model" in reason
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
+    with pytest.raises(ModelError, match=r"bad\.onnx is not a model"):
+        await repository(tmp_path).open()
+
+
+async def test_a_file_given_by_itself_that_failed_is_served_once_it_is_good(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"half a file")
+    models = repository(path)
+    await models.open(tolerant=True)
+    onnx_models.picture_classifier(path, name="from-card")
+    await models.refresh()
+    assert index(models) == {("from-card", "1"): ("READY", "")}
+
+
+async def test_the_index_forgets_what_is_no_longer_so(tmp_path):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx")
+    models = repository(tmp_path)
+    await models.open()
+    path.write_bytes(b"half a file")
+    await models.refresh()
+    assert "the old one is kept" in index(models)["m", "1"][1]
+    await models.unload("m")
+    assert index(models) == {("m", "1"): ("UNAVAILABLE", "unloaded")}
+    with pytest.raises(ModelError, match=r"m\.onnx is not a model") as refusal:
+        await models.load("m")
+    assert "kept" not in str(refusal.value)
+    assert "is not a model" in index(models)["m", "1"][1]
+    path.unlink()
+    assert index(models) == {}
+
+
+async def test_a_folder_that_is_gone_leaves_an_index_of_what_is_served(tmp_path):
+    onnx_models.adder(tmp_path / "models/m.onnx")
+    models = repository(tmp_path / "models")
+    await models.open()
+    (tmp_path / "models").rename(tmp_path / "away")
+    assert index(models) == {("m", "1"): ("READY", "")}
+
+
+async def test_two_files_whose_cards_share_a_name_are_told_what_to_do(tmp_path):
+    paths = [onnx_models.picture_classifier(tmp_path / f"{name}.onnx") for name in ("one", "two")]
+    with pytest.raises(ModelError, match="named by its card: put the files into a folder"):
+        await repository(*paths).open()
+    both = repository(tmp_path)
+    await both.open()
+    assert [served.model.name for served in both.all()] == ["one", "two"]
+
+
+async def test_the_index_says_when_a_newer_file_is_not_the_one_that_is_served(tmp_path):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx")
+    models = repository(tmp_path)
+    await models.open()
+    replace_file(onnx_models.picture_classifier, path, gain=2)
+    assert index(models) == {("m", "1"): ("READY", "the file has changed since it was loaded")}
+    await models.load("m")
+    assert index(models) == {("m", "1"): ("READY", "")}

@@ -7,8 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
+
+from service.config import Settings
+from service.server import make_server
 
 from .onnx_models import picture_classifier
 from .test_classify import picture
@@ -24,6 +28,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
+            start_new_session=True,  # a group of its own, as a terminal or systemd gives it
         )
 
     def __enter__(self):
@@ -178,6 +183,32 @@ def test_a_second_signal_ends_it_at_once(model):
     assert code == 128 + signal.SIGTERM
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_grace_ends_what_still_runs_and_says_so(model, workers):
+    endless = (  # a model that is still at it when everybody wants to go
+        "import sys, threading, flatfold.cli, service.batcher\n"
+        "def work(*_):\n    print('runs', flush=True)\n    threading.Event().wait()\n"
+        "service.batcher.Batcher._work = work\n"
+        "if __name__ == '__main__': sys.exit(flatfold.cli.main(sys.argv[1:]))\n"
+    )
+    main = model.parent / "endless.py"
+    main.write_text(endless)
+    words = (model, "--grace", "0.3", "--workers", workers)
+    with Process(*words, start=(main,), PYTHONPATH=str(Path.cwd())) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("POST", "/v1/classify", picture("red"))
+        assert server.process.stdout.readline() == "runs\n"
+        server.process.send_signal(signal.SIGTERM)
+        answer = connection.getresponse()
+        told = json.loads(answer.read())
+        connection.close()
+        code, _, err = server.end()
+    assert (answer.status, told["code"]) == (503, "not_ready")
+    assert answer.headers["connection"] == "close"
+    assert "--grace 0.3 s is over; requests that get 503: 1" in err
+    assert (code, "Traceback" in err) == (0, False)
+
+
 def test_sigterm_before_the_server_is_up_ends_it_well(model):
     code = (
         "import signal, sys, flatfold.cli, service.server\n"
@@ -232,6 +263,11 @@ def test_a_taken_port_is_told(model):
     assert code == 1
     assert f"cannot listen on 127.0.0.1:{port}" in err
     assert "--port" in err
+
+
+def test_fractions_of_a_second_count():
+    config = make_server(Settings(keep_alive=0.4)).config
+    assert config.timeout_keep_alive == pytest.approx(0.4)
 
 
 def test_show_config_is_json(model):

@@ -100,7 +100,7 @@ def test_an_old_model_ends_once_nobody_holds_it(server, path):
     assert load(server).status_code == 200
     for _ in range(3):  # swapped out, and still answering the request that holds it
         answer = server.call(batcher.submit(rows, deadline=None))
-        assert answer["logits"][0, 0] == pytest.approx(GAINS[0])
+        assert answer.arrays["logits"][0, 0] == pytest.approx(GAINS[0])
     del held
     server.call(repository.drain())
     with pytest.raises(Exception, match="unloaded"):

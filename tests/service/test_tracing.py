@@ -25,7 +25,14 @@ def test_reads_the_callers_trace_id(value, expected):
 
 def test_nothing_is_traced_unless_opentelemetry_is_told_where_to():
     assert make_tracing({}) is None
-    assert make_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "x", "OTEL_SDK_DISABLED": "true"}) is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")]
+)
+def test_opentelemetrys_own_switches_hold(variable, value):
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    assert make_tracing({**endpoint, variable: value}) is None
 
 
 def test_a_request_becomes_a_span_below_its_caller(tmp_path):

@@ -1,6 +1,7 @@
 import asyncio
 import time
 
+import onnx
 import pytest
 
 from service.errors import ModelNotFoundError
@@ -48,6 +49,35 @@ async def test_tries_a_corrupt_file_once(tmp_path, caplog):
         await watcher.poll()
     assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
     assert gain(models.get("m")) == 1
+
+
+async def test_tries_a_file_again_when_its_weights_arrive_beside_it(tmp_path):
+    path = onnx_models.lookup(tmp_path / "m.onnx")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="w", size_threshold=0)
+    weights = (tmp_path / "w").rename(tmp_path / "away")
+    onnx_models.adder(tmp_path / "other.onnx")
+    models = repository(tmp_path)
+    await models.open(tolerant=True)
+    watcher = Watcher(models)
+    for _ in range(3):
+        await watcher.poll()
+    assert [served.model.name for served in models.all()] == ["other"]
+    weights.rename(tmp_path / "w")
+    for _ in range(2):
+        await watcher.poll()
+    assert [served.model.name for served in models.all()] == ["m", "other"]
+
+
+async def test_a_file_that_never_settles_holds_up_no_other(tmp_path):
+    models = repository(tmp_path)
+    await models.open(allow_empty=True)
+    watcher = Watcher(models)
+    onnx_models.adder(tmp_path / "m.onnx")
+    for size in range(2):
+        (tmp_path / "growing.onnx").write_bytes(bytes(size))
+        await watcher.poll()
+    assert [served.model.name for served in models.all()] == ["m"]
+    assert [entry.reason for entry in models.index()] == ["not loaded", ""]
 
 
 async def test_outlives_a_folder_that_is_gone_for_a_while(tmp_path):

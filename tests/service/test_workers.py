@@ -1,17 +1,16 @@
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
 from time import monotonic
 
 import pytest
 
-from service.config import Settings
-from service.metrics import SHARED_FOLDER
-from service.workers import work
 from tests import web
 
 from .onnx_models import picture_classifier
@@ -22,6 +21,45 @@ from .test_server import Process, post
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return picture_classifier(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+def hold(server):
+    """Begin a request to the next worker; it is in flight until `finish`."""
+    held = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    held.putrequest("POST", "/v1/classify")
+    held.putheader("content-length", str(len(picture("red"))))
+    held.putheader("expect", "100-continue")
+    held.endheaders()
+    assert held.sock.recv(100).startswith(b"HTTP/1.1 100")
+    return held
+
+
+def finish(held):
+    """Send the rest of a request; return the answer's status."""
+    held.send(picture("red"))
+    answer = held.getresponse()
+    answer.read()
+    held.close()
+    return answer.status
+
+
+def until_nobody_listens(server):
+    with pytest.raises(OSError):  # noqa: PT011 (refused or reset, by the moment)
+        while True:
+            socket.create_connection(("127.0.0.1", server.port), timeout=60).close()
+
+
+def workers_of(server):
+    children = os.popen(f"pgrep -P {server.process.pid} -f spawn_main").read().split()  # noqa: S605
+    return [int(child) for child in children]
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_metrics_are_the_whole_servers_and_connections_are_shared_evenly(model):
@@ -42,8 +80,7 @@ def test_metrics_are_the_whole_servers_and_connections_are_shared_evenly(model):
 
 def test_a_worker_that_dies_is_replaced(model):
     with Process(model, "--workers", "2") as server:
-        children = os.popen(f"pgrep -P {server.process.pid} -f spawn_main").read().split()  # noqa: S605
-        os.kill(int(children[0]), signal.SIGKILL)
+        os.kill(workers_of(server)[0], signal.SIGKILL)
         line = next(line for line in server.process.stderr if "starting another" in line)
         assert re.search(r"worker \d ended with code -9", line)
         statuses = [
@@ -58,6 +95,90 @@ def test_a_worker_that_dies_is_replaced(model):
     assert code == 0
 
 
+def test_a_worker_that_is_told_to_end_makes_place_for_another_and_loses_nothing(model):
+    with Process(model, "--workers", "2") as server:
+        held = hold(server), hold(server)
+        told = workers_of(server)[0]
+        os.kill(told, signal.SIGTERM)
+        line = next(line for line in server.process.stderr if "starting another" in line)
+        assert re.search(r"worker \d was told to end", line)
+        statuses = [finish(each) for each in held]
+        url = f"http://127.0.0.1:{server.port}/v2/health/ready"
+        while is_alive(told):
+            statuses.append(web.get(url).status_code)
+        left = workers_of(server)
+        server.process.send_signal(signal.SIGTERM)
+        code, _, err = server.end()
+    assert set(statuses) == {200}
+    assert (len(left), code, "ended with" in err) == (2, 0, False)
+
+
+def test_a_worker_that_dies_is_replaced_though_a_file_is_bad(model, tmp_path):
+    shutil.copy(model, tmp_path / "good.onnx")
+    shutil.copy(model, tmp_path / "bad.onnx")
+    with Process(tmp_path, "--workers", "2") as server:
+        (tmp_path / "bad.onnx").write_bytes(b"no model at all")
+        for child in workers_of(server):
+            os.kill(child, signal.SIGKILL)
+        url = f"http://127.0.0.1:{server.port}/v2/models"
+        ready = {name: web.get(f"{url}/{name}/ready").status_code for name in ("good", "bad")}
+        server.process.send_signal(signal.SIGTERM)
+        code, _, err = server.end()
+    assert ready == {"good": 200, "bad": 404}
+    assert (code, "Traceback" in err) == (0, False)
+
+
+def test_where_no_worker_can_be_replaced_that_is_said_and_ends_at_once(model, tmp_path):
+    only = shutil.copy(model, tmp_path / "only.onnx")
+    with Process(only, "--workers", "2", "--grace", "60") as server:
+        only.write_bytes(b"no model at all")
+        for child in workers_of(server):
+            os.kill(child, signal.SIGKILL)
+        next(line for line in server.process.stderr if "does not start again" in line)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60):
+            server.process.send_signal(signal.SIGTERM)
+            code, _, err = server.end()
+    assert (code, "Traceback" in err) == (0, False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_loses_no_request(model, number):
+    with Process(model, "--workers", "2") as server:
+        held = hold(server), hold(server)
+        os.killpg(server.process.pid, number)
+        until_nobody_listens(server)
+        statuses = [finish(each) for each in held]
+        code, _, err = server.end()
+    assert statuses == [200, 200]
+    assert (code, "Traceback" in err, "another" in err) == (0, False, False)
+
+
+def test_a_second_signal_to_the_whole_group_ends_it_at_once(model):
+    with Process(model, "--workers", "2") as server:
+        held = hold(server)
+        os.killpg(server.process.pid, signal.SIGTERM)
+        until_nobody_listens(server)
+        os.killpg(server.process.pid, signal.SIGTERM)
+        code, _, _ = server.end()
+        held.close()
+    assert code == 128 + signal.SIGTERM
+
+
+def test_a_signal_before_the_workers_are_up_ends_it_well(model):
+    code = (
+        "import asyncio, signal, sys, flatfold.cli, service.worker\n"
+        "sent = []\n"
+        "async def started(self):\n"
+        "    if not sent: sent.append(signal.raise_signal(signal.SIGTERM))\n"
+        "    await asyncio.Event().wait()\n"
+        "service.worker.Worker.started = started\n"
+        "sys.exit(flatfold.cli.main(sys.argv[1:]))"
+    )
+    words = (sys.executable, "-c", code, "serve", str(model), "--port", "0", "--workers", "2")
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_what_runs_now_is_told_of_all_workers_whoever_is_asked(model):
     def in_flight():
         scraped.request("GET", "/metrics")
@@ -69,51 +190,24 @@ def test_what_runs_now_is_told_of_all_workers_whoever_is_asked(model):
         while (seen := in_flight()) != count:
             assert monotonic() < ends, seen
 
-    def hold():  # connections are dealt out in turn: this one goes to the other worker
-        held = socket.create_connection(("127.0.0.1", server.port), timeout=60)
-        head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
-        held.sendall(head + b"expect: 100-continue\r\n\r\n")
-        assert held.recv(100).startswith(b"HTTP/1.1 100")
-        return held
-
     with Process(model, "--workers", "2") as server:
         scraped = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         until(1)  # the scrape itself
-        held = hold()
+        held = hold(server)
         until(2)
         held.close()
         until(1)
-        children = set(os.popen(f"pgrep -P {server.process.pid} -f spawn_main").read().split())  # noqa: S605
-        here = hold(), hold()
+        children = workers_of(server)
+        here = hold(server), hold(server)
         until(3)
         for child in children:
-            os.kill(int(child), signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)
         for _ in children:
             next(line for line in server.process.stderr if "starting another" in line)
         scraped.close()
         until(1)  # of the new workers; the old ones' requests are gone
         for each in (*here, scraped):
             each.close()
-
-
-def test_a_worker_whose_parent_dies_before_it_hears_of_it_ends(model, tmp_path, monkeypatch):
-    monkeypatch.setenv(SHARED_FOLDER, str(tmp_path))
-    line, theirs = socket.socketpair()
-    news, told = socket.socketpair()
-    settings = Settings(models=(str(model),), workers=2, threads=1)
-    process = get_context("spawn").Process(target=work, args=(settings, theirs, told))
-    process.start()
-    theirs.close()
-    told.close()
-    news.settimeout(60)
-    assert news.recv(5, socket.MSG_PEEK) == b"ready"  # and nobody takes it
-    news.close()
-    line.close()
-    process.join(60)
-    try:
-        assert process.exitcode == 0
-    finally:
-        process.kill()
 
 
 def test_a_worker_that_cannot_start_is_one_line(tmp_path):

@@ -11,7 +11,7 @@ from service.errors import (
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
 )
-from service.v2.compression import choose, compress, decompress
+from service.v2.compression import MAX_MEMBERS, choose, compress, decompress
 
 DATA = b"tensor" * 100
 # Without the time of day, or two test workers could name the same test differently.
@@ -23,6 +23,7 @@ GZIPPED = gzip.compress(DATA, mtime=0)
     [
         ("gzip", GZIPPED),
         ("GZIP", GZIPPED),
+        ("gzip", gzip.compress(DATA[:100], mtime=0) + gzip.compress(DATA[100:], mtime=0)),
         ("deflate", zlib.compress(DATA)),
         ("deflate", zlib.compress(DATA, wbits=-15)),
         ("identity", DATA),
@@ -38,11 +39,24 @@ def test_a_bomb_is_stopped_at_the_limit():
         decompress(GZIPPED, "gzip", 599)
 
 
+def test_a_bomb_of_several_members_is_stopped_at_the_limit():
+    assert decompress(GZIPPED * 3, "gzip", 1800) == DATA * 3
+    with pytest.raises(PayloadTooLargeError, match="more than 1799 bytes"):
+        decompress(GZIPPED * 3, "gzip", 1799)
+
+
+def test_deflate_has_no_members():
+    with pytest.raises(BadRequestError, match="goes on"):
+        decompress(zlib.compress(DATA) * 2, "deflate", 10_000)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         (GZIPPED[:-9], "cut short"),
-        (GZIPPED + b"more", "goes on"),
+        (GZIPPED + b"more", "goes on after its end, with 4 bytes"),
+        (GZIPPED + GZIPPED[:-9], "cut short"),
+        (gzip.compress(b"", mtime=0) * (MAX_MEMBERS + 1), "goes on"),
         (DATA, "not gzip"),
         (b"", "cut short"),
     ],

@@ -1,5 +1,6 @@
 """The infer call as bytes over HTTP: what tritonclient does not send, and anything at all."""
 
+import asyncio
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.v2.infer import infer
 from tests import web
 from tests.service import onnx_models
 from tests.service.running import running
@@ -172,3 +174,60 @@ def test_binary_data_may_start_anywhere_in_the_body(client, padding):
     body = text + b"".join(tensor.tobytes() for tensor in tensors.values())
     answer = client.post("/v2/models/adder/infer", content=body, headers={LENGTH: str(len(text))})
     assert answer.json()["outputs"][0]["data"] == [1, 2, 3]
+
+
+@pytest.fixture
+def counted(tmp_path):
+    onnx_models.picture_classifier(tmp_path / "tiny.onnx")
+    with running(tmp_path, max_batch=4) as server:
+        yield server
+
+
+def white(rows):
+    """A binary request of so many white pictures: its headers and its body."""
+    entry = {"name": "images", "shape": [rows, 8, 8, 3], "datatype": "UINT8"}
+    entry["parameters"] = {"binary_data_size": rows * PIXELS.nbytes}
+    text = json.dumps({"inputs": [entry]}).encode()
+    return {LENGTH: str(len(text))}, text + rows * PIXELS.tobytes()
+
+
+def test_a_request_of_several_batches_counts_the_time_of_all(counted):
+    headers, body = white(38)
+    assert web.post(counted.url + TINY, content=body, headers=headers).status_code == 200
+    served = counted.state.repository.get()
+    runs = served.model.executions.by_rows()
+    assert {rows: run.count for rows, run in runs.items()} == {4: 9, 2: 1}
+    assert served.statistics.compute_infer.ns >= sum(run.nanoseconds for run in runs.values())
+
+
+def test_a_client_that_leaves_counts_as_a_failure(counted):
+    headers, body = white(1)
+    lower = {name.lower().encode(): value.encode() for name, value in headers.items()}
+
+    async def leave():
+        task = asyncio.create_task(infer(counted.state, "tiny", None, lower, body))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert counted.call(leave())
+    statistics = counted.state.repository.get().statistics
+    assert (statistics.success.count, statistics.fail.count) == (0, 1)
+
+
+def test_a_request_that_no_queue_could_hold_is_too_large(tmp_path):
+    onnx_models.picture_classifier(tmp_path / "tiny.onnx")
+    headers, body = white(38)
+    with running(tmp_path, max_batch=4, max_queue=33) as server:
+        answer = web.post(server.url + TINY, content=body, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        assert "--max-queue" in error(answer)
+
+
+def test_pictures_of_a_request_that_is_late_already_are_not_decoded(client):
+    entry = {"name": "images", "shape": [1], "datatype": "BYTES", "data": ["no picture"]}
+    headers = {"X-Request-Timeout": "1e-9"}
+    answer = client.post(TINY, json={"inputs": [entry]}, headers=headers)
+    assert answer.status_code == 504
+    assert "before the pictures were decoded" in error(answer)

@@ -1,5 +1,7 @@
+import asyncio
 import contextlib
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import BadRequestError
 from service.tensors import DTYPES
-from service.v2.request import decode
+from service.v2.request import decode, read
 
 NUMERIC = [name for name in DTYPES if name not in ("BYTES", "BOOL")]
 
@@ -46,6 +48,31 @@ def test_binary_numbers_are_views_into_the_body(datatype):
     assert np.shares_memory(tensor.array, np.frombuffer(whole, np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("elements", "as_json", "in_thread"),
+    [(10, True, False), (20_000, True, True), (20_000, False, False), (400_000, False, True)],
+)
+def test_a_request_is_read_in_a_thread_where_that_takes_long(
+    monkeypatch, elements, as_json, in_thread
+):
+    readers = []
+
+    def parse(text):
+        readers.append(threading.current_thread())
+        return json.loads(bytes(text))
+
+    monkeypatch.setattr("service.v2.request.parse_json", parse)
+    changes = {"shape": [elements], "datatype": "UINT8"}
+    if as_json:
+        whole, length = body(entry(data=[7] * elements, **changes)), None
+    else:
+        changes["parameters"] = {"binary_data_size": elements}
+        whole, length = binary(b"\7" * elements, **changes)
+    (tensor,) = asyncio.run(read(whole, length)).tensors
+    assert tensor.array.tolist() == [7] * elements
+    assert [reader is not threading.current_thread() for reader in readers] == [in_thread]
+
+
 def test_several_binary_inputs_lie_in_their_order():
     inputs = [
         entry(name="a", data=None, datatype="UINT8", parameters={"binary_data_size": 2}),
@@ -64,6 +91,14 @@ def test_several_binary_inputs_lie_in_their_order():
 def test_booleans(data):
     (tensor,) = decode(body(entry(datatype="BOOL", data=data)), None).tensors
     assert tensor.array.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("datatype", NUMERIC)
+@pytest.mark.parametrize("data", [[True, False], [True, 0], [1, False]])
+def test_true_and_false_are_one_and_zero_also_in_a_mixture(datatype, data):
+    (tensor,) = decode(body(entry(datatype=datatype, data=data)), None).tensors
+    assert tensor.array.dtype == DTYPES[datatype]
+    assert tensor.array.tolist() == [1, 0]
 
 
 def test_integers_keep_all_their_bits():
@@ -98,7 +133,7 @@ BAD = {
     "at least one input, got \\[\\]": body(),
     "an object with a 'name'": body(3),
     "'datatype' must be one of BOOL, .*, got 'FP99'": body(entry(datatype="FP99")),
-    "'shape' must be .*, got \\[-1\\]": body(entry(shape=[-1])),
+    "'shape' must be .* whole numbers of at least 0, got \\[-1\\]": body(entry(shape=[-1])),
     "at most 32 sizes": body(entry(shape=[1] * 33)),
     "'shape' must be .*, got \\[True\\]": body(entry(shape=[True])),
     "its shape needs 2 elements, got 3": body(entry(data=[1, 2, 3])),
@@ -109,13 +144,12 @@ BAD = {
     "'data' must be an array, got 3": body(entry(data=3)),
     "flat or nested evenly": body(entry(data=[[1], [2, 3]])),
     "FP32 needs numbers of at most 3.* got texts": body(entry(data=["a", "b"])),
-    "INT8 needs integers from -128 to 127, got integers": body(
-        entry(datatype="INT8", data=[1, 200])
-    ),
-    "INT32 needs integers .* got numbers": body(entry(datatype="INT32", data=[1, 1.5])),
-    "UINT64 needs integers": body(entry(datatype="UINT64", data=[2**63, -1])),
-    "BOOL needs booleans": body(entry(datatype="BOOL", data=[1, 2])),
-    "FP16 needs numbers of at most 65504.0, got numbers": body(
+    "INT8 needs integers from -128 to 127, got 200": body(entry(datatype="INT8", data=[1, 200])),
+    "INT32 needs integers .* got 1.5": body(entry(datatype="INT32", data=[1, 1.5])),
+    "UINT64 needs integers .* got -1": body(entry(datatype="UINT64", data=[2**63, -1])),
+    "BOOL needs booleans, got 2": body(entry(datatype="BOOL", data=[1, 2])),
+    "BOOL needs booleans, got numbers": body(entry(datatype="BOOL", data=[1, 0.5])),
+    "FP16 needs numbers of at most 65504.0, got 1000000.0": body(
         entry(datatype="FP16", data=[1, 1e6])
     ),
     "BYTES needs texts, got null": body(entry(datatype="BYTES", data=["a", None])),
@@ -151,7 +185,9 @@ def test_what_is_wrong_is_said(message):
         (bytes(8), {"datatype": "BYTES"}, None),
         (b"\xff\xff\xff\xff1234", {"datatype": "BYTES"}, "promises 4294967295 bytes, got 4"),
         (b"\x01\x00\x00\x00a123", {"datatype": "BYTES"}, "4-byte length at byte 5, got 3"),
-        (bytes(8), {"datatype": "BYTES", "shape": [1]}, "needs 1 elements, got 2"),
+        # What follows the last promised element is not even looked at.
+        (bytes(4) + b"\xff" * 4, {"datatype": "BYTES", "shape": [1]}, "1 elements, got more"),
+        (bytes(8), {"datatype": "BYTES", "shape": [3]}, "needs 3 elements, got 2"),
     ],
 )
 def test_binary_sizes_are_checked(tail, changes, message):

@@ -1,0 +1,23 @@
+import threading
+
+import pytest
+
+from service.threads import INLINE_BYTES, by_size
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.mark.parametrize(("size", "here"), [(INLINE_BYTES - 1, True), (INLINE_BYTES, False)])
+async def test_large_work_leaves_this_thread(size, here):
+    assert (await by_size(size, threading.current_thread) is threading.current_thread()) is here
+
+
+@pytest.mark.parametrize("size", [0, INLINE_BYTES])
+async def test_errors_are_passed_on(size):
+    with pytest.raises(ValueError, match="could not convert"):
+        await by_size(size, lambda: float("not a number"))

@@ -1,0 +1,54 @@
+import asyncio
+import signal
+import socket
+from multiprocessing import get_context
+
+import pytest
+
+from service import worker
+from service.config import Settings
+from service.metrics import SHARED_FOLDER
+from service.worker import Worker, work
+
+from .onnx_models import picture_classifier
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setenv(SHARED_FOLDER, str(tmp_path / "shared"))
+    model = picture_classifier(tmp_path / "tiny.onnx")
+    return Settings(models=(str(model),), workers=2, threads=1)
+
+
+def test_a_slow_start_is_waited_for_and_told(settings, monkeypatch, caplog):
+    monkeypatch.setattr(worker, "SLOW_START", 0.01)
+
+    async def scenario():
+        slow = Worker(settings)
+        try:
+            return await slow.started()
+        finally:
+            slow.kill()
+            assert await slow.ended(60) == -signal.SIGKILL
+
+    assert asyncio.run(scenario()) == "tiny"
+    assert "is still starting after" in caplog.text
+
+
+def test_a_worker_whose_parent_dies_before_it_hears_of_it_ends(settings):
+    line, theirs = socket.socketpair()
+    news, told = socket.socketpair()
+    process = get_context("spawn").Process(target=work, args=(settings, theirs, told))
+    process.start()
+    theirs.close()
+    told.close()
+    news.settimeout(60)
+    assert news.recv(5, socket.MSG_PEEK) == b"ready"  # and nobody takes it
+    news.close()
+    line.close()
+    process.join(60)
+    try:
+        assert process.exitcode == 0
+    finally:
+        process.kill()
