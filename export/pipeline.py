@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,9 @@ class ExportSettings:
 
     Attributes:
         precision: fp32, fp16 or int8.
-        data_dir: CIFAR-10's folder. fp32 uses it for the parity check, and does without.
-        max_accuracy_drop: largest loss of test accuracy against fp32, in points of 100.
+        data_dir: CIFAR-10's folder, or class folders of pictures. fp32 uses it for the parity
+            check, and does without.
+        max_accuracy_drop: largest loss of test accuracy against fp32, in points of 100; at least 0.
         measure_speed: measure images per second, and where there are pictures the accuracy, of
             every precision and write them into the card, which makes the file differ from run to
             run.
@@ -53,6 +55,14 @@ class ExportSettings:
     max_accuracy_drop: float = 0.3
     measure_speed: bool = False
     keep_float: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise a UsageError where the accuracy drop is no bound."""
+        if not (math.isfinite(self.max_accuracy_drop) and self.max_accuracy_drop >= 0):
+            raise UsageError(
+                "--max-accuracy-drop must be a finite number of points, 0 or more; "
+                f"got {self.max_accuracy_drop}"
+            )
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,9 @@ def _outcome(done: asyncio.Future[Pixels]) -> Pixels | ServiceError:
 
 
 def _refusal(error: PictureError) -> ServiceError:
-    kind = PayloadTooLargeError if isinstance(error, PictureTooLargeError) else UnprocessableError
-    return kind(str(error))
+    if isinstance(error, PictureTooLargeError):
+        return PayloadTooLargeError(f"{error} (--max-pixels)")
+    return UnprocessableError(str(error))
 
 
 def _is_small(image: Image.Image) -> bool:

@@ -49,6 +49,8 @@ def _class_folders(data_dir: str | Path | None, size: int | None) -> Path | None
     if size is not None and size < SMALLEST:
         raise UsageError(f"--image-size {size} is too small; expected at least {SMALLEST} pixels")
     if data_dir is not None and not is_cifar10(data_dir):
+        if not Path(data_dir).exists():
+            raise DataError(f"{data_dir} does not exist; --data-dir names a folder of pictures")
         if not has_class_folders(Path(data_dir)):
             raise DataError(
                 f"{data_dir} holds neither CIFAR-10 (the folder {FOLDER}) nor class folders of "
@@ -57,7 +59,7 @@ def _class_folders(data_dir: str | Path | None, size: int | None) -> Path | None
         return Path(data_dir)
     if size not in (None, SIDE):
         raise UsageError(
-            f"--image-size {size}: CIFAR-10's pictures are {SIDE}x{SIDE}; another size needs "
+            f"CIFAR-10's pictures are {SIDE}x{SIDE} pixels, not {size}x{size}; another size needs "
             "--data-dir with class folders of pictures"
         )
     return None

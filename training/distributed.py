@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,6 +66,9 @@ class Ranks:
 
 
 ALONE = Ranks()
+# The others wait for the first while it tests and writes: with many pictures longer than PyTorch's
+# half hour. A process that dies is noticed at once, by torchrun.
+PATIENCE = timedelta(hours=12)
 
 
 def local_device(name: str) -> str:
@@ -76,15 +80,20 @@ def local_device(name: str) -> str:
 
 @contextlib.contextmanager
 def joined(device: torch.device, *, sync_norms: bool) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, if it did, for the length of the block."""
+    """Join the processes that torchrun started, if it did, for the length of the block.
+
+    All leave a block that ends well together. One that leaves right after a sum may shut down while
+    gloo's thread still lets go of its tensor, which aborts the process: waiting makes that rare.
+    """
     if not dist.is_torchelastic_launched():
         yield ALONE
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), sync_norms)
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 

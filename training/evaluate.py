@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flatfold.contract.errors import FlatfoldError
 from training.data import DataError, Pictures
 from training.metrics import accuracy, calibration, confusion_matrix, log_loss, per_class_accuracy
 from training.views import weighted_views
@@ -84,6 +85,7 @@ def ask(
 
     Raises:
         DataError: no pictures, or pictures of another size or with unknown names.
+        FlatfoldError: the model answers with probabilities that are not finite.
     """
     card = predictor.card
     labels = _labels_as(card.labels, pictures)
@@ -96,7 +98,9 @@ def ask(
         single.append(answers[0][2])  # the first view is the unchanged picture
         augmented.append(sum(weight * np.asarray(logits, float) for weight, logits, _ in answers))
         progress(len(batch))
-    return Answers(labels, np.concatenate(single), np.concatenate(augmented) if tta else None)
+    probabilities = np.concatenate(single)
+    _check_finite(probabilities)
+    return Answers(labels, probabilities, np.concatenate(augmented) if tta else None)
 
 
 def summarise(answers: Answers, names: Sequence[str]) -> Evaluation:
@@ -129,6 +133,14 @@ def _labels_as(names: Sequence[str], pictures: Pictures) -> NDArray[np.int64]:
     if len(pictures) == 0:
         raise DataError("there are no pictures to evaluate on")
     return np.array([names.index(name) for name in pictures.names], np.int64)[pictures.labels]
+
+
+def _check_finite(probabilities: Floats) -> None:
+    if bad := int((~np.isfinite(probabilities).all(1)).sum()):
+        raise FlatfoldError(
+            f"the model's probabilities for {bad} of {len(probabilities)} pictures are not finite "
+            "numbers: its weights are damaged, or its training diverged"
+        )
 
 
 def _check_size(pictures: Pictures, height: int, width: int) -> None:

@@ -26,6 +26,8 @@ HELD_OUT = 0.2
 # Not the training seed: each run and each evaluation must hold out the same pictures.
 SPLIT_SEED = 0
 SHOWN = 5  # faults that one message names
+# Folders of this name hold a part of the data, so that they are no classes.
+PARTS = {"train", "test", "val", "valid", "validation"}
 
 
 def has_class_folders(folder: Path) -> bool:
@@ -45,7 +47,8 @@ def load_folders(folder: Path, size: int) -> tuple[Pictures, Pictures]:
 
     Raises:
         DataError: fewer than two classes, a class without pictures, test classes that are not the
-            training ones, or pictures that cannot be read; the message names the paths.
+            training ones, a split that is not `train` and `test`, pictures that cannot be read,
+            or more of them than memory holds; the message names the paths.
     """
     parts = (folder / "train", folder / "test")
     if all(part.is_dir() for part in parts):
@@ -55,6 +58,7 @@ def load_folders(folder: Path, size: int) -> tuple[Pictures, Pictures]:
             raise DataError(f"{parts[0]} and {parts[1]} must hold the same classes; odd: {odd}")
         train, test = (_load(part, names, size) for part in parts)
         return train, test
+    _check_split(folder)
     pictures = _load(folder, _class_names(folder), size)
     return split(pictures, folder)
 
@@ -88,6 +92,17 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in inside if path.is_dir())
 
 
+def _check_split(folder: Path) -> None:
+    """Refuse what looks like a given split, whose folders would be taken for classes."""
+    found = _folders(folder)
+    if all(part.name.lower() in PARTS for part in found) and any(map(_folders, found)):
+        raise DataError(
+            f"{folder} looks like a split into training and test pictures, which needs both "
+            f"'train' and 'test', in lower case, each with the class folders; "
+            f"found {', '.join(repr(part.name) for part in found)}"
+        )
+
+
 def _class_names(folder: Path) -> tuple[str, ...]:
     names = tuple(path.name for path in _folders(folder))
     if len(names) < 2:
@@ -105,7 +120,7 @@ def _load(folder: Path, names: tuple[str, ...], size: int) -> Pictures:
             raise DataError(f"{folder / name} is empty: a class folder must hold pictures")
         paths += files
         labels += [label] * len(files)
-    images = np.empty((len(paths), size, size, 3), np.uint8)
+    images = _blank(len(paths), size)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter lock
         faults = [
             fault
@@ -121,10 +136,29 @@ def _load(folder: Path, names: tuple[str, ...], size: int) -> Pictures:
     return Pictures(images, np.array(labels, np.int64), names)
 
 
+def _blank(count: int, size: int) -> NDArray[np.uint8]:
+    """Return room for `count` pictures, uint8 (count, size, size, 3)."""
+    try:
+        return np.empty((count, size, size, 3), np.uint8)
+    except (MemoryError, ValueError) as error:  # a ValueError: more than addresses can count
+        raise DataError(
+            f"{count} pictures of {size}x{size} pixels need {3e-9 * count * size**2:,.1f} GB of "
+            "memory, which cannot be had; use fewer pictures or a smaller size"
+        ) from error
+
+
 def _files(folder: Path) -> list[Path]:
-    """Return every file below a class folder but the hidden ones, such as .DS_Store."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in files if not path.name.startswith("."))
+    """Return every file below a class folder but what is hidden or in a hidden folder.
+
+    A link to nowhere is returned as well, so that it is told like any file that is no picture.
+    """
+    found = (path for path in folder.rglob("*") if path.is_file() or not path.exists())
+    return sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
+
+
+def _is_hidden(path: Path) -> bool:
+    """Say whether a part of `path` is hidden: .DS_Store, .ipynb_checkpoints/1.png."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _read_into(images: NDArray[np.uint8], index: int, path: Path) -> str:

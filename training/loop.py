@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import time
 from dataclasses import dataclass, replace
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's training pictures
 WHITENING_PICTURES = 5000
+SHOWN = 5  # differences that one message names
 
 
 class TrainingError(FlatfoldError):
-    """Training cannot go on; the last epoch's state is kept."""
+    """Training cannot go on; the state of the last whole epoch, if any, is kept."""
 
 
 class Observer(Protocol):
@@ -49,13 +51,24 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures and labels as tensors: uint8 (n, h, w, 3) and int64 (n,)."""
+    """Pictures and labels as tensors: uint8 (n, h, w, 3) and int64 (n,).
+
+    `names` are the classes' names, which a resumed run must share; () where nobody knows them.
+    """
 
     images: Tensor
     labels: Tensor
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that tell these pictures and labels from others."""
+        found = hashlib.blake2b(digest_size=8)
+        for tensor in (self.images, self.labels):
+            found.update(tensor.cpu().reshape(-1).numpy().data)
+        return found.hexdigest()
 
 
 class Trainer:
@@ -82,7 +95,17 @@ class Trainer:
         _check_batch(recipe, compute.ranks.size)
         device = compute.device
         self.recipe, self.seed, self.compute, self.ranks = recipe, seed, compute, compute.ranks
-        self.train_set = Split(train.images.to(device), train.labels.to(device))
+        self.identity = {
+            "recipe": state.plain(recipe.to_dict()),
+            "seed": seed,
+            "pictures": len(train),
+            "pictures_digest": train.digest(),
+            "classes": {f"class {label}": name for label, name in enumerate(train.names)},
+            "precision": compute.precision,
+        }
+        self.train_set = replace(
+            train, images=train.images.to(device), labels=train.labels.to(device)
+        )
         self.holdout = Split(holdout.images.to(device), holdout.labels.to(device))
         self.steps_per_epoch = len(train) // recipe.batch_size
         self.history: list[dict[str, Any]] = []
@@ -108,7 +131,7 @@ class Trainer:
         """Train the epochs that are left, saving the state after each; return the network.
 
         Raises:
-            TrainingError: the loss became NaN or infinite.
+            TrainingError: the training or the held-out loss became NaN or infinite.
         """
         for epoch in range(self.next_epoch, self.recipe.epochs):
             started = time.perf_counter()
@@ -117,6 +140,8 @@ class Trainer:
                 self.lookahead.finish()
             seconds = time.perf_counter() - started
             held_loss, held_accuracy = score(self.logits(self.holdout.images), self.holdout.labels)
+            # The last step can ruin the weights after the last training loss was measured.
+            self._check_finite("held-out loss", held_loss, epoch)
             record = {
                 "epoch": epoch + 1,
                 "epochs": self.recipe.epochs,
@@ -137,38 +162,34 @@ class Trainer:
         return self.network
 
     def resume(self, state_path: Path) -> None:
-        """Go on from a state saved by a run of the same recipe and seed.
+        """Go on from a state saved by a run of the same recipe, seed, pictures and precision.
 
-        A recipe saved before it had some field counts as one with that field's default.
+        A recipe saved before it had some field counts as one with that field's default; what a
+        state from an older version does not tell counts as the same.
 
         Raises:
             CheckpointError: the file is not a state, or one of another network.
-            TrainingError: it belongs to another recipe or seed.
+            TrainingError: it belongs to another run, or holds weights that became NaN.
         """
         saved = state.read_progress(state_path)
-        mine = self.progress()
         with contextlib.suppress(KeyError, TypeError):  # no recipe of today: told as another one
             saved["recipe"] = state.plain(Recipe.from_dict(saved["recipe"]).to_dict())
-        for key in ("recipe", "seed", "pictures"):
-            if saved[key] != mine[key]:
-                raise TrainingError(
-                    f"{state_path} belongs to a run with {key} {saved[key]}, "
-                    f"this one has {mine[key]}; "
-                    "give the same settings or another --output"
-                )
+        then = {key: saved.get(key, value) for key, value in self.identity.items()}
+        if others := state.differences(then, self.identity):
+            more = f"; and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+            raise TrainingError(
+                f"{state_path} belongs to another run: {'; '.join(others[:SHOWN])}{more}; "
+                "give the same settings and pictures, or another --output"
+            )
+        for record in saved["history"]:  # older versions saved what had become NaN
+            self._check_finite("held-out loss", record["holdout_loss"], record["epoch"] - 1)
         state.restore(state_path, self._parts())
         self.history = saved["history"]
         self.next_epoch = saved["next_epoch"]
 
     def progress(self) -> dict[str, Any]:
         """Return where the run stands, in JSON types."""
-        return {
-            "recipe": state.plain(self.recipe.to_dict()),
-            "seed": self.seed,
-            "pictures": len(self.train_set),
-            "next_epoch": self.next_epoch,
-            "history": self.history,
-        }
+        return {**self.identity, "next_epoch": self.next_epoch, "history": self.history}
 
     def _parts(self) -> state.Parts:
         modules: dict[str, torch.nn.Module] = {"network": self.network}
@@ -226,11 +247,7 @@ class Trainer:
         )
         right = (logits.argmax(1) == labels).sum()
         total, rights = self.ranks.total(loss.item(), right.item())
-        if not math.isfinite(total):
-            raise TrainingError(
-                f"the loss became {total} in epoch {step // self.steps_per_epoch + 1}; the state "
-                "before it is kept: lower the learning rate, or look for broken pictures"
-            )
+        self._check_finite("loss", total, step // self.steps_per_epoch)
         # The processes' gradients are averaged; times their number it is the sum over the batch.
         torch.autograd.backward(loss * self.ranks.size)
         set_learning_rates(self.optimisers, self.recipe, step, self.steps_per_epoch)
@@ -240,6 +257,17 @@ class Trainer:
         if self.lookahead is not None and (step + 1) % EVERY == 0:
             self.lookahead.pull((step + 1) / (self.recipe.epochs * self.steps_per_epoch))
         return total, int(rights)
+
+    def _check_finite(self, what: str, loss: float, epoch: int) -> None:
+        """Raise a TrainingError where `loss`, in the epoch that is numbered from 0, is not."""
+        if math.isfinite(loss):
+            return
+        done = self.next_epoch
+        kept = f"the state after epoch {done} is kept" if done else "no epoch was finished"
+        raise TrainingError(
+            f"the {what} became {loss} in epoch {epoch + 1}; {kept}: look for broken pictures, or "
+            "start anew with another --batch-size or with --precision fp32"
+        )
 
     def logits(self, images: Tensor, batch_size: int = 1000) -> Tensor:
         """Return float32 logits (n, classes) of uint8 pictures (n, h, w, 3), in eval mode."""

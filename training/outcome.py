@@ -75,6 +75,15 @@ def conclude(
     return measured
 
 
+def is_concluded(output: Path, state_path: Path) -> bool:
+    """Return whether the model in `output` is that of the run whose last state is `state_path`.
+
+    A conclusion that failed leaves no model, or one of an earlier run, older than the state.
+    """
+    model = output / MODEL_FILE
+    return model.exists() and model.stat().st_mtime_ns >= state_path.stat().st_mtime_ns
+
+
 def _temperature(trainer: Trainer, network: FlatNet, card: Card) -> float:
     """Fit the temperature on the pictures that were held out of training."""
     predict = network_predictor(network, card, trainer.compute.device).predict

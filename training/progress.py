@@ -49,9 +49,11 @@ class Several:
 class Lines:
     """One readable line an epoch on standard output."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: Sequence[float]) -> None:
+        """Judge the time that is left by each epoch's `work`, in any unit."""
+        self._work = work
         self._seconds = 0.0
-        self._epochs = 0
+        self._done = 0.0
 
     def batch(self, epoch: int, step: int, loss: float, accuracy: float) -> None:
         """Say nothing."""
@@ -59,8 +61,8 @@ class Lines:
     def epoch(self, record: dict[str, Any]) -> None:
         """Print the record with the time that is left."""
         self._seconds += record["seconds"]
-        self._epochs += 1
-        left = (record["epochs"] - record["epoch"]) * self._seconds / self._epochs
+        self._done += self._work[record["epoch"] - 1]
+        left = sum(self._work[record["epoch"] :]) * self._seconds / self._done
         sys.stdout.write(
             f"epoch {record['epoch']:>{len(str(record['epochs']))}}/{record['epochs']}"
             f"  loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.2%}"
@@ -72,16 +74,24 @@ class Lines:
 
 
 class Bar:
-    """A progress bar over the whole run, with ETA, throughput and running accuracy."""
+    """A progress bar over the whole run, with ETA, throughput and running accuracy.
 
-    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, done: int) -> None:
-        """Start the bar after `done` epochs."""
-        self._images = batch_size
-        self._lines = Lines()
+    It counts pictures of the epoch with the most work, so that an epoch of smaller pictures moves
+    it on as much less as it is shorter.
+    """
+
+    def __init__(
+        self, work: Sequence[float], steps_per_epoch: int, batch_size: int, done: int
+    ) -> None:
+        """Start the bar after `done` epochs; `work` is each epoch's, in any unit."""
+        self._images = [batch_size * share / max(work) for share in work]
+        self._lines = Lines(work)
         self._accuracy = 0.0
-        epoch_images = steps_per_epoch * batch_size
         self._bar = tqdm(
-            total=epochs * epoch_images, initial=done * epoch_images, unit="img", unit_scale=True
+            total=round(steps_per_epoch * sum(self._images)),
+            initial=round(steps_per_epoch * sum(self._images[:done])),
+            unit="img",
+            unit_scale=True,
         )
 
     def batch(self, epoch: int, step: int, loss: float, accuracy: float) -> None:
@@ -89,7 +99,7 @@ class Bar:
         self._accuracy = (self._accuracy * step + accuracy) / (step + 1)
         shown = f"epoch {epoch + 1} loss {loss:.3f} accuracy {self._accuracy:.1%}"
         self._bar.set_postfix_str(shown, refresh=False)
-        self._bar.update(self._images)
+        self._bar.update(self._images[epoch])
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Leave the epoch's line above the bar."""
@@ -110,7 +120,7 @@ class JsonLines:
         """
         self._path = path
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(record) + "\n" for record in history)
+            file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in history)
 
     def batch(self, epoch: int, step: int, loss: float, accuracy: float) -> None:
         """Write nothing."""
@@ -119,7 +129,7 @@ class JsonLines:
         """Append the record."""
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json.dumps(record, allow_nan=False) + "\n")
         except OSError as error:
             raise FlatfoldError(f"cannot write {self._path}: {error.strerror}") from error
 
@@ -132,36 +142,61 @@ class TensorBoard:
 
         Raises:
             ImportError: the package is not installed.
+            FlatfoldError: the folder cannot be written.
         """
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 # an optional package
 
-        self._writer = SummaryWriter(str(folder), purge_step=done + 1)
+        self._folder = folder
+        self._failed = False
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=done + 1)
+        except OSError as error:
+            raise FlatfoldError(
+                f"cannot write {folder}: {error.strerror or error}; "
+                "make it a folder that can be written, or give another --output"
+            ) from error
 
     def batch(self, epoch: int, step: int, loss: float, accuracy: float) -> None:
         """Write nothing."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Write each curve's newest point."""
-        for name in CURVES:
-            self._writer.add_scalar(name.replace("_", "/", 1), record[name], record["epoch"])
-        self._writer.flush()
+        """Write each curve's newest point; warn, once, where that fails: the run is worth more."""
+        if self._failed:
+            return
+        try:
+            for name in CURVES:
+                self._writer.add_scalar(name.replace("_", "/", 1), record[name], record["epoch"])
+            self._writer.flush()
+        except OSError as error:
+            self._failed = True
+            tqdm.write(
+                f"flatfold: warning: cannot write {self._folder}: {error.strerror or error}; "
+                "going on without TensorBoard's curves",
+                file=sys.stderr,
+            )
 
 
 def build_observer(
     folder: Path,
     *,
     history: Sequence[dict[str, Any]],
-    epochs: int,
+    work: Sequence[float],
     steps_per_epoch: int,
     batch_size: int,
 ) -> Observer:
-    """Return the observer of a run that writes into `folder` and has done `history` already."""
+    """Return the observer of a run that writes into `folder` and has done `history` already.
+
+    `work` is what each of all the run's epochs costs, in any unit.
+
+    Raises:
+        FlatfoldError: the folder cannot be written.
+    """
     done = len(history)
     observers: list[Observer] = [JsonLines(folder / "log.jsonl", history)]
     if sys.stderr.isatty():
-        observers.append(Bar(epochs, steps_per_epoch, batch_size, done))
+        observers.append(Bar(work, steps_per_epoch, batch_size, done))
     else:
-        observers.append(Lines())
+        observers.append(Lines(work))
     with contextlib.suppress(ImportError):  # the curves are in the JSON lines and the report too
         observers.append(TensorBoard(folder / "tensorboard", done))
     return Several(observers)

@@ -82,9 +82,12 @@ class Recipe:
         return max(1, round(self.hardest * count))
 
     def side(self, epoch: int) -> int:
-        """Return the height and width, in pixels, at which `epoch` (from 0) sees the pictures."""
+        """Return the height and width, in pixels, at which `epoch` (from 0) sees the pictures.
+
+        The last epoch sees whole ones, however few there are: the finished network does.
+        """
         whole = self.network.image_size
-        if epoch >= round(self.progressive * self.epochs):
+        if epoch >= min(round(self.progressive * self.epochs), self.epochs - 1):
             return whole
         return max(self.network.smallest_side, round(SMALL_SCALE * whole))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,15 +57,26 @@ def write_report(path: Path, results: Results) -> None:
     """
     figure = Figure(figsize=(18, 11), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(results.title)
+    figure.suptitle(drawable(results.title))
     grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.15))
     _curves(figure.add_subplot(grid[0, 0]), results.history, "loss")
     _curves(figure.add_subplot(grid[0, 1]), results.history, "accuracy")
     _calibration(figure.add_subplot(grid[0, 2]), results.answers)
     _confusion(figure.add_subplot(grid[1, 0]), results)
     _mistakes(figure, grid[1, 1:], results)
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box, which says as much as the warning.
+        warnings.filterwarnings("ignore", r"Glyph .* missing", UserWarning)
         figure.savefig(temporary, format="png", dpi=100)
+
+
+def drawable(text: str) -> str:
+    """Return `text` as matplotlib draws it literally.
+
+    A pair of $ would be read as a formula, and a surrogate, which stands for a byte of a folder's
+    name that is not UTF-8, is refused: it becomes a question mark.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
 
 
 def _curves(axes: Axes, history: Sequence[dict[str, Any]], kind: str) -> None:
@@ -120,9 +132,9 @@ def _confusion(axes: Axes, results: Results) -> None:
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
     axes.set(title="Confusion (rows true, columns predicted)")
     if len(results.names) <= NAMED_CLASSES:
-        places = range(len(results.names))
-        axes.set_xticks(places, results.names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(places, results.names)
+        places, names = range(len(results.names)), [drawable(name) for name in results.names]
+        axes.set_xticks(places, names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(places, names)
     if len(results.names) <= COUNTED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.25 else "black"
@@ -139,7 +151,8 @@ def _mistakes(figure: Figure, place: SubplotSpec, results: Results) -> None:
         said = probabilities[index].argmax()
         answer = f"{results.names[said]} {probabilities[index, said]:.0%}"
         axes.imshow(results.images[index], interpolation="nearest")
-        axes.set_title(f"{answer}\nis {results.names[labels[index]]}", fontsize=9)
+        title = drawable(f"{answer}\nis {results.names[labels[index]]}")
+        axes.set_title(title, fontsize=9)
     for axes in panel.axes:
         axes.axis("off")
 

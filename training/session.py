@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from flatfold.contract.errors import FlatfoldError, UsageError
+from flatfold.contract.files import remove_leftovers
 from training import state
 from training.data import SIDE
 from training.datasets import is_cifar10, load_datasets
 from training.distributed import joined, local_device
 from training.loop import Split, Trainer, TrainingError
 from training.memory import keep_freed_pages
-from training.outcome import MODEL_FILE, conclude
+from training.outcome import MODEL_FILE, REPORT_FILE, conclude, is_concluded
 from training.precision import choose_compute
 from training.progress import Several, build_observer
 from training.recipe import preset
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
 
 STATE_FILE = "state.safetensors"
+WRITTEN = (STATE_FILE, MODEL_FILE, REPORT_FILE, "log.jsonl")  # in one piece, by renaming
 HELD_OUT_SHARE = 10  # at most a tenth of the training pictures is held out for the temperature
 LARGEST_SEED = 2**32 - 1  # the loop makes each epoch's own seed from it, which has 64 bits
 STEPS_PER_EPOCH = 20  # at least, so that a few hundred pictures of your own still teach something
@@ -45,7 +47,9 @@ def run_session(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     keep_freed_pages()
     compute = choose_compute(local_device(args.device), args.precision, compiled=args.compile)
-    state_path = _state_path(args.output, resume=args.resume)
+    state_path = args.output / STATE_FILE
+    if not args.resume:
+        _check_finished(state_path)
     pictures, test = load_datasets(args.data_dir, size=args.image_size)
     recipe = fit_recipe(recipe, pictures, batch_size=args.batch_size)
     train, holdout = split(pictures, recipe.holdout, args.seed)
@@ -55,7 +59,9 @@ def run_session(args: argparse.Namespace) -> int:
         if args.resume and state_path.exists():
             trainer.resume(state_path)
         _check_same_epoch(trainer, ranks)
-        network = trainer.run(state_path, _observer(trainer, args.output))
+        if ranks.first:
+            _prepare(args.output)
+        network = trainer.run(state_path, _observer(trainer, args.output, resume=args.resume))
         if ranks.first:
             measured = conclude(trainer, network, test, name=_name(args), output=args.output)
             print(_closing_words(args.output, measured))  # noqa: T201 # a command's words
@@ -71,16 +77,18 @@ def _check_same_epoch(trainer: Trainer, ranks: Ranks) -> None:
         )
 
 
-def _observer(trainer: Trainer, output: Path) -> Observer:
+def _observer(trainer: Trainer, output: Path, *, resume: bool) -> Observer:
     """Return the observer of the first process; the others are silent."""
     if not trainer.ranks.first:
         return Several([])
     if trainer.next_epoch:
         print(f"resuming after epoch {trainer.next_epoch} of {trainer.recipe.epochs}")  # noqa: T201 # a command's words
+    elif resume:
+        print(f"no state in {output}: starting anew")  # noqa: T201 # a command's words
     return build_observer(
         output,
         history=trainer.history,
-        epochs=trainer.recipe.epochs,
+        work=[trainer.recipe.side(epoch) ** 2 for epoch in range(trainer.recipe.epochs)],
         steps_per_epoch=trainer.steps_per_epoch,
         batch_size=trainer.recipe.batch_size,
     )
@@ -131,44 +139,65 @@ def fit_recipe(recipe: Recipe, pictures: Pictures, *, batch_size: int | None = N
     )
 
 
-def _state_path(output: Path, *, resume: bool) -> Path:
-    """Make the run's folder and return its state file's path.
+def _check_finished(path: Path) -> None:
+    """Raise a UsageError where `path` is the state of a run with epochs or its model to come."""
+    if not path.exists():
+        return
+    saved = state.read_progress(path)
+    done, epochs = saved["next_epoch"], saved["recipe"]["epochs"]
+    if done < epochs or not is_concluded(path.parent, path):
+        unwritten = "" if done < epochs else f" but no {MODEL_FILE} written since"
+        raise UsageError(
+            f"{path.parent} holds an unfinished run, {done} of {epochs} epochs done{unwritten}: "
+            f"go on with --resume, give another --output, or delete {path}"
+        )
+
+
+def _prepare(output: Path) -> None:
+    """Make the run's folder, or remove what a killed run left half written in it.
 
     Raises:
-        UsageError: an unfinished run would be overwritten.
         FlatfoldError: the folder cannot be made.
     """
-    path = output / STATE_FILE
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FlatfoldError(f"cannot create {output}: {error.strerror}") from error
-    if path.exists() and not resume:
-        saved = state.read_progress(path)
-        done, epochs = saved["next_epoch"], saved["recipe"]["epochs"]
-        if done < epochs:
-            raise UsageError(
-                f"{output} holds an unfinished run, {done} of {epochs} epochs done: go on with "
-                f"--resume, give another --output, or delete {path}"
-            )
-    return path
+    for name in WRITTEN:
+        remove_leftovers(output / name)
 
 
 def _name(args: argparse.Namespace) -> str:
     """Return the model's name: cifar10, or what the folder of pictures is called."""
     if is_cifar10(args.data_dir):
         return "cifar10"
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(args.data_dir).resolve().name) or "pictures"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(args.data_dir).resolve().name)
+    return plain.strip("-") or "pictures"
 
 
 def split(pictures: Pictures, holdout: int, seed: int) -> tuple[Split, Split]:
-    """Return training pictures and `holdout` others, drawn by `seed`."""
+    """Return training pictures and at most `holdout` others, drawn by `seed`.
+
+    Each class keeps at least the picture of it that was drawn last, to be learnt from.
+
+    Raises:
+        TrainingError: no class has a picture to spare.
+    """
     order = np.random.default_rng(seed).permutation(len(pictures))
-    kept, held = np.sort(order[holdout:]), np.sort(order[:holdout])
+    from_end = np.unique(pictures.labels[order][::-1], return_index=True)[1]
+    held = np.sort(np.delete(order, len(order) - 1 - from_end)[:holdout])
+    if not len(held):
+        raise TrainingError(
+            "every class has one picture to learn from and none can be held out for the "
+            "temperature; give more pictures"
+        )
+    kept = np.setdiff1d(order, held)
 
     def part(chosen: np.ndarray) -> Split:
         return Split(
-            torch.from_numpy(pictures.images[chosen]), torch.from_numpy(pictures.labels[chosen])
+            torch.from_numpy(pictures.images[chosen]),
+            torch.from_numpy(pictures.labels[chosen]),
+            pictures.names,
         )
 
     return part(kept), part(held)

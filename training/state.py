@@ -51,6 +51,14 @@ def plain(data: Any) -> Any:
     return json.loads(json.dumps(data))
 
 
+def differences(saved: Any, mine: Any, name: str = "") -> list[str]:
+    """Return a phrase for each entry of two nested dicts of JSON types that is not the same."""
+    if isinstance(saved, dict) and isinstance(mine, dict):
+        keys = {**saved, **mine}
+        return [line for key in keys for line in differences(saved.get(key), mine.get(key), key)]
+    return [] if saved == mine else [f"{name} {saved!r}, not {mine!r}"]
+
+
 def save(path: Path, parts: Parts, progress: dict[str, Any]) -> None:
     """Write the run's tensors and `progress` (JSON types: epoch, recipe, history) atomically."""
     tensors = {

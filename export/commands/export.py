@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
         type=Path,
-        help="CIFAR-10's folder: real pictures for the proof; int8 calibrates on it and falls back "
-        "on $FLATFOLD_DATA_DIR and the cache folder",
+        help="CIFAR-10's folder, or class folders of pictures: real pictures for the proof; int8 "
+        "calibrates on it and, for CIFAR-10, falls back on $FLATFOLD_DATA_DIR and the cache folder",
     )
     parser.add_argument(
         "--max-accuracy-drop",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,23 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(target: str | Path) -> None:
+    """Remove what a killed process left of `atomic_path(target)`; nobody may be writing it now.
+
+    safetensors fills a temporary file of its own beside the one it is given. Its name, .tmpXXXXXX,
+    is anybody's: such files are removed only where one of ours tells of a write cut short.
+    """
+    target = Path(target)
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}")
+    theirs = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+    with suppress(OSError):  # what cannot be tidied up is in nobody's way
+        files = [path for path in target.parent.iterdir() if path.is_file()]
+        cut_short = [path for path in files if ours.fullmatch(path.name)]
+        inner = [path for path in files if cut_short and theirs.fullmatch(path.name)]
+        for path in (*inner, *cut_short):  # ours last: it tells of theirs
+            path.unlink()
 
 
 def _umask() -> int:

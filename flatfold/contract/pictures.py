@@ -91,7 +91,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         # Pillow's own ceiling, which it checks while it reads the header.
         raise PictureTooLargeError(
             f"the picture's header promises {PILLOW_CEILING / 1e6:.0f} MP or more; "
-            f"the limit is {max_pixels / 1e6:.1f} MP (--max-pixels)"
+            f"the limit is {max_pixels / 1e6:.1f} MP"
         ) from error
     except _DAMAGE as error:
         raise PictureError(f"the picture's header is corrupt: {error}") from error
@@ -99,7 +99,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if columns * rows > max_pixels:
         raise PictureTooLargeError(
             f"the picture is {columns}x{rows} = {columns * rows / 1e6:.1f} MP; "
-            f"the limit is {max_pixels / 1e6:.1f} MP (--max-pixels)"
+            f"the limit is {max_pixels / 1e6:.1f} MP"
         )
     return image
 

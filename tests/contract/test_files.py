@@ -3,7 +3,7 @@ import os
 import pytest
 
 from flatfold.contract.errors import FlatfoldError
-from flatfold.contract.files import atomic_path
+from flatfold.contract.files import atomic_path, remove_leftovers
 
 
 def test_replaces_the_target_whole(tmp_path):
@@ -49,3 +49,34 @@ def test_the_file_is_as_readable_as_any_other(tmp_path):
     with atomic_path(atomic) as temporary:
         temporary.write_bytes(b"")
     assert atomic.stat().st_mode == plain.stat().st_mode
+
+
+def test_leftovers_of_a_killed_write_are_removed_and_nothing_else(tmp_path):
+    target = tmp_path / "state.safetensors"
+    others = [
+        "state.safetensors",
+        ".state.safetensors.swp",
+        ".other.safetensors.abcd_123",
+        ".stateXsafetensors.abcd_123",
+        ".tmpdir",
+    ]
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / ".tmpFolder").mkdir()
+    (tmp_path / ".tmpAbC123").touch()
+    remove_leftovers(target)
+    assert (tmp_path / ".tmpAbC123").exists(), "anybody's, with no write of ours cut short"
+    (tmp_path / ".state.safetensors.abcd_123").touch()
+    remove_leftovers(target)
+    assert {path.name for path in tmp_path.iterdir()} == {*others, ".tmpFolder"}
+
+
+def test_a_folder_that_is_missing_has_no_leftovers(tmp_path):
+    remove_leftovers(tmp_path / "nowhere" / "state.safetensors")
+
+
+def test_what_atomic_path_writes_to_is_what_is_removed(tmp_path):
+    target = tmp_path / "log.jsonl"
+    with pytest.raises(FlatfoldError), atomic_path(target):
+        remove_leftovers(target)
+        assert not list(tmp_path.iterdir())

@@ -196,13 +196,13 @@ def test_scaled_decoding_changes_little():
 
 
 def test_too_many_pixels_is_told_from_the_header_alone():
-    with pytest.raises(PictureTooLargeError, match=r"8000x8000 = 64\.0 MP; the limit is 50\.0 MP"):
+    with pytest.raises(PictureTooLargeError, match=r"8000x8000 = 64\.0 MP; the limit is 50\.0 MP$"):
         load_picture(png_header(8000, 8000), 32, 32)
 
 
 @pytest.mark.parametrize("side", [20_000, 2**31 - 1])
 def test_more_pixels_than_pillow_itself_allows(side):
-    with pytest.raises(PictureTooLargeError, match=r"the limit is 50\.0 MP"):
+    with pytest.raises(PictureTooLargeError, match=r"the limit is 50\.0 MP$"):
         load_picture(png_header(side, side), 32, 32)
 
 

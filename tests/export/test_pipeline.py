@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -151,6 +152,12 @@ def test_layers_kept_in_float_are_in_the_card(tmp_path, checkpoint, pictures, ca
     assert [sizes[node.input[1]] for node in kept] == [onnx.TensorProto.FLOAT] * 2
     card = json.loads(model.metadata_props[0].value)
     assert card["provenance"]["kept_in_float"] == sorted([candidates[0], candidates[-1]])
+
+
+@pytest.mark.parametrize("points", [math.nan, math.inf, -0.1])
+def test_an_accuracy_drop_that_is_no_bound_is_refused(points):
+    with pytest.raises(UsageError, match=f"--max-accuracy-drop must be.*got {points}"):
+        ExportSettings(max_accuracy_drop=points)
 
 
 def test_layers_in_float_are_for_int8_alone(tmp_path, checkpoint):

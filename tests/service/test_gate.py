@@ -77,6 +77,7 @@ def test_a_picture_over_the_pixel_limit_is_refused(model):
         answer = web.post(f"{server.url}/v1/classify", content=picture("red"))
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     assert "8x8" in answer.json()["error"]
+    assert answer.json()["error"].endswith("(--max-pixels)")
 
 
 @pytest.mark.parametrize("length", [b"content-length: 100", b"transfer-encoding: chunked"])

@@ -56,6 +56,37 @@ def test_alone_nothing_is_joined_or_summed() -> None:
 
 
 @pytest.fixture
+def torchrun_of_one(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Look as if torchrun had started this process alone; return the barriers passed."""
+    settings = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for name, value in ({"TORCHELASTIC_RUN_ID": "test"} | settings).items():
+        monkeypatch.setenv(name, value)
+    passed: list[str] = []
+    barrier = distributed.barrier
+
+    def counted() -> None:
+        barrier()
+        passed.append("barrier")
+
+    monkeypatch.setattr(distributed, "barrier", counted)
+    return passed
+
+
+def test_all_leave_together_when_the_block_ends_well(torchrun_of_one: list[str]) -> None:
+    with joined(torch.device("cpu"), sync_norms=False):
+        assert torchrun_of_one == []
+    assert torchrun_of_one == ["barrier"]
+    assert not distributed.is_initialized()
+
+
+def test_a_failure_waits_for_nobody(torchrun_of_one: list[str]) -> None:
+    with pytest.raises(RuntimeError), joined(torch.device("cpu"), sync_norms=False):
+        raise RuntimeError
+    assert torchrun_of_one == []
+    assert not distributed.is_initialized()
+
+
+@pytest.fixture
 def group_of_one(tmp_path: Path) -> Iterator[None]:
     distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flatfold.contract.card import Card
+from flatfold.contract.errors import FlatfoldError
 from training.data import DataError, Pictures
 from training.evaluate import Evaluation, ask, summarise
 from training.metrics import softmax
@@ -97,3 +98,12 @@ def test_pictures_of_another_size_or_none() -> None:
     none = Pictures(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, np.int64), names)
     with pytest.raises(DataError, match="no pictures"):
         evaluate(Predictor(CARD, by_colour), none)
+
+
+def test_probabilities_that_are_not_numbers_have_no_figures() -> None:
+    def broken(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits, probabilities = by_colour(images)
+        return logits, np.where(images[:, 0, 0, :1] > 0, np.nan, probabilities)
+
+    with pytest.raises(FlatfoldError, match="1 of 2 pictures are not finite"):
+        evaluate(Predictor(CARD, broken), colours("red", "blue"))

@@ -59,6 +59,46 @@ def test_hidden_files_are_no_pictures(tmp_path: Path) -> None:
     assert sum(map(len, load_folders(tmp_path, 8))) == 4
 
 
+def test_a_hidden_folder_in_a_class_holds_no_pictures(tmp_path: Path) -> None:
+    data = tmp_path / ".data"  # a hidden folder further up hides nothing
+    paint(data, {"rose": 2, "grass": 2})
+    paint(data / "rose" / ".ipynb_checkpoints", {"grass": 2})
+    paint(data / "rose" / "wild", {"rose": 1})
+    assert sum(map(len, load_folders(data, 8))) == 5
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("Train", "Test"), ("train",)])
+def test_a_split_by_other_names_is_not_taken_for_classes(
+    tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    for part in parts:
+        paint(tmp_path / part, {"rose": 2, "grass": 2})
+    found = ", ".join(repr(part) for part in sorted(parts))
+    with pytest.raises(DataError, match=f"both 'train' and 'test', in lower case.*found {found}$"):
+        load_folders(tmp_path, 8)
+
+
+def test_classes_may_have_the_names_of_parts(tmp_path: Path) -> None:
+    for part in ("valid", "test"):
+        paint(tmp_path, {"rose": 2})
+        (tmp_path / "rose").rename(tmp_path / part)
+    assert load_folders(tmp_path, 8)[0].names == ("test", "valid")
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    paint(tmp_path, {"rose": 2, "grass": 2})
+    (tmp_path / "rose" / "9.png").symlink_to(tmp_path / "moved.png")
+    with pytest.raises(DataError, match=r"1 of 5 files.*rose/9\.png"):
+        load_folders(tmp_path, 8)
+
+
+@pytest.mark.parametrize("size", [10**7, 10**10])
+def test_more_than_memory_holds_is_told_with_the_count_and_size(tmp_path: Path, size: int) -> None:
+    paint(tmp_path, {"rose": 2, "grass": 2})
+    with pytest.raises(DataError, match=f"4 pictures of {size}x{size} pixels need .* GB"):
+        load_folders(tmp_path, size)
+
+
 def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
     paint(tmp_path, {"rose": 2, "grass": 2})
     bad = tmp_path / "rose" / "torn.png"
@@ -104,9 +144,12 @@ def test_data_dir_may_be_either(tmp_path: Path) -> None:
 
 def test_wrong_sizes_and_places(tmp_path: Path) -> None:
     cifar = write_cifar10(tmp_path / "cifar", written=1)
-    with pytest.raises(UsageError, match="CIFAR-10's pictures are 32x32"):
+    with pytest.raises(UsageError, match="CIFAR-10's pictures are 32x32 pixels, not 64x64"):
         load_datasets(cifar, size=64)
     with pytest.raises(UsageError, match="too small"):
         load_datasets(cifar, size=8)
-    with pytest.raises(DataError, match="neither CIFAR-10"):
+    with pytest.raises(DataError, match="nowhere does not exist"):
         load_datasets(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="neither CIFAR-10"):
+        load_datasets(tmp_path / "empty")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -79,10 +81,57 @@ def test_seeds_repeat_and_differ(tmp_path):
 
 def test_another_recipe_cannot_resume(tmp_path):
     trainer(tiny_recipe(epochs=1)).run(tmp_path / "state", Recorder())
-    with pytest.raises(TrainingError, match="belongs to a run with recipe"):
+    with pytest.raises(TrainingError, match="belongs to another run: epochs 1, not 2; give the"):
         trainer(tiny_recipe(epochs=2)).resume(tmp_path / "state")
     with pytest.raises(TrainingError, match="seed 0"):
         trainer(tiny_recipe(epochs=1), seed=3).resume(tmp_path / "state")
+
+
+def test_other_pictures_names_or_precision_cannot_resume(tmp_path):
+    path, recipe, pictures = tmp_path / "state", tiny_recipe(epochs=1), shades(64)
+    pictures = replace(pictures, names=("ash", "birch", "caf\udce9", "$"))
+
+    def run(pictures, precision="fp32"):
+        compute = choose_compute("cpu", precision)
+        return Trainer(recipe, pictures, shades(8), seed=0, compute=compute)
+
+    run(pictures).run(path, Recorder())
+    run(pictures).resume(path)
+    swapped = replace(pictures, labels=3 - pictures.labels)
+    with pytest.raises(TrainingError, match=r"run: pictures_digest '\w{16}', not '\w{16}'; give"):
+        run(swapped).resume(path)
+    with pytest.raises(TrainingError, match="pictures_digest"):
+        run(replace(pictures, images=255 - pictures.images)).resume(path)
+    renamed = replace(pictures, names=("ash", "beech", "oak", "$"))
+    with pytest.raises(
+        TrainingError, match=r"run: class 1 'birch', not 'beech'; class 2 'caf\\udc"
+    ):
+        run(renamed).resume(path)
+    with pytest.raises(TrainingError, match="run: precision 'fp32', not 'bf16'; give"):
+        run(pictures, "bf16").resume(path)
+
+
+def test_a_message_names_the_first_differences_and_counts_the_others(tmp_path):
+    trainer(tiny_recipe("fast")).run(tmp_path / "state", Recorder())
+    with pytest.raises(TrainingError) as raised:
+        trainer(tiny_recipe("best")).resume(tmp_path / "state")
+    assert "run: preset 'fast', not 'best'; logit_scale" in str(raised.value)
+    assert "; and " in str(raised.value)
+    assert len(str(raised.value)) < 500
+
+
+def test_weights_that_became_nan_in_the_last_step_do_not_overwrite_the_state(tmp_path):
+    path = tmp_path / "state"
+    first = trainer(tiny_recipe("fast", head_lr=1e38, epochs=1, batch_size=320))
+    told = Recorder()
+    with pytest.raises(TrainingError, match="held-out loss became nan in epoch 1; no epoch was"):
+        first.run(path, told)
+    assert not path.exists()
+    assert not told.records
+    older = {"next_epoch": 1, "history": [{"epoch": 1, "holdout_loss": float("nan")}]}
+    states.save(path, first._parts(), {**first.progress(), **older})
+    with pytest.raises(TrainingError, match="held-out loss became nan in epoch 1"):
+        trainer(first.recipe).resume(path)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_state(tmp_path):
@@ -92,7 +141,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_state(tmp_path):
     kept = state.read_bytes()
     broken.recipe = tiny_recipe("fast", epochs=4)
     broken.network.head.weight.data.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="the loss became nan in epoch 4"):
+    with pytest.raises(
+        TrainingError, match="the loss became nan in epoch 4; the state after epoch 3"
+    ):
         broken.run(state, Recorder())
     assert state.read_bytes() == kept
 
@@ -157,6 +208,8 @@ def test_a_state_from_before_a_field_was_added_is_resumed(tmp_path):
     for field in ("flip", "dirac", "whitening"):
         del progress["recipe"][field]
     del progress["recipe"]["network"]["branches"]
+    for key in ("pictures_digest", "classes", "precision"):
+        del progress[key]
     again = trainer(tiny_recipe(epochs=1))
     states.save(path, again._parts(), progress)
     again.resume(path)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import training.network
 from flatfold.contract.errors import UsageError
 from training.augment import normalise
 from training.network import FlatNet, NetworkConfig, initialise, whiten
@@ -37,6 +38,22 @@ def test_whitening_decorrelates_patches():
     patches = torch.nn.functional.conv2d(images, network.whiten.weight[:12])
     flat = patches.permute(1, 0, 2, 3).flatten(1).double()
     assert torch.allclose(flat @ flat.T / flat.shape[1], torch.eye(12).double(), atol=1e-3)
+
+
+def test_whitening_in_parts_is_that_of_all_patches_together(monkeypatch):
+    images = normalise(shades(50).images, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    monkeypatch.setattr("training.network.PATCHES_AT_ONCE", 50 * 11 * 11)
+    seen = []
+    products = training.network._patch_products
+    monkeypatch.setattr(
+        "training.network._patch_products", lambda part: (seen.append(len(part)), products(part))[1]
+    )
+    whole, parts = seeded(), seeded()
+    whiten(whole, images)
+    monkeypatch.setattr("training.network.PATCHES_AT_ONCE", 20 * 11 * 11)
+    whiten(parts, images)
+    assert seen == [50, 20, 20, 10]
+    assert torch.allclose(parts.whiten.weight, whole.whiten.weight, atol=1e-5)
 
 
 def test_no_batch_norm_can_have_a_negative_scale():

@@ -48,6 +48,13 @@ def test_the_first_epochs_see_smaller_pictures() -> None:
     assert tiny.side(0) == 9  # the smallest that three blocks take
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_last_epoch_sees_whole_pictures(name: str) -> None:
+    recipe = replace(preset(name), epochs=1)
+    assert recipe.side(0) == 32
+    assert replace(recipe, epochs=2, progressive=1).side(1) == 32
+
+
 def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="fast, standard, best"):
         preset("turbo")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +53,14 @@ def test_a_whole_png_and_nothing_else_is_written(tmp_path: Path, classes: int) -
 def test_a_model_without_mistakes_is_drawn_too(tmp_path: Path) -> None:
     labels = np.arange(10)
     write_report(tmp_path / "report.png", results(answers=Answers(labels, np.eye(10), None)))
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def test_names_that_are_no_formula_no_utf8_or_in_no_font_are_drawn(tmp_path: Path) -> None:
+    names = ["$_$", "caf\udce9", "猫", "one $"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_report(tmp_path / "report.png", results(4, names=names, title="$_$ and \udce9"))
     assert (tmp_path / "report.png").stat().st_size > 10_000
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from flatfold.cli import build_parser, main
 from tests.training.class_folders import paint
 from training import checkpoint
 from training.data import Pictures
+from training.loop import TrainingError
 from training.recipe import PRESETS
 from training.session import fit_recipe, split
 
@@ -51,6 +53,30 @@ def test_held_out_pictures_are_not_trained_on_and_follow_the_seed() -> None:
     assert not numbers[0] & numbers[1]
     assert numbers[1] == set(split(pictures(100), 20, seed=1)[1].images[:, 0, 0, 0].tolist())
     assert numbers[1] != set(split(pictures(100), 20, seed=2)[1].images[:, 0, 0, 0].tolist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_class_is_held_out_whole(seed: int) -> None:
+    rare = Pictures(
+        pictures(40).images, np.array([0] * 2 + [1] * 37 + [2]), ("pair", "many", "single")
+    )
+    train, held = split(rare, 30, seed)
+    assert (len(train), len(held)) == (10, 30)
+    assert set(train.labels.tolist()) == {0, 1, 2}
+    assert len(split(rare, 40, seed)[1]) == 37, "each class keeps one"
+
+
+def test_pictures_to_spare_are_drawn_as_if_every_class_had_many() -> None:
+    plenty = pictures(200)
+    order = np.random.default_rng(3).permutation(200)
+    train, held = split(plenty, 20, seed=3)
+    assert held.images.numpy().tobytes() == plenty.images[np.sort(order[:20])].tobytes()
+    assert train.images.numpy().tobytes() == plenty.images[np.sort(order[20:])].tobytes()
+
+
+def test_single_pictures_cannot_be_held_out() -> None:
+    with pytest.raises(TrainingError, match="give more pictures"):
+        split(pictures(3, classes=3), 1, seed=0)
 
 
 @pytest.fixture
@@ -101,6 +127,66 @@ def test_an_unfinished_run_is_not_overwritten(
     assert state.read_bytes() == before
 
 
+@pytest.mark.parametrize("model", ["missing", "of an earlier run"])
+def test_a_run_without_its_model_is_not_overwritten(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    assert main(arguments) == 0
+    state, written = tmp_path / "run" / "state.safetensors", tmp_path / "run" / "model.safetensors"
+    bits = written.read_bytes()
+    if model == "missing":
+        written.unlink()
+    else:
+        os.utime(written, ns=(0, state.stat().st_mtime_ns - 1))
+    assert main(arguments) == 2
+    message = "an unfinished run, 1 of 1 epochs done but no model.safetensors written since: go on"
+    assert message in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert written.read_bytes() == bits
+    assert main(arguments) == 0, "a finished run may be done again"
+
+
+def test_a_start_that_fails_leaves_no_folder(arguments: list[str], tmp_path: Path) -> None:
+    for wrong in (["--data-dir", "nowhere"], ["--batch-size", "999"]):
+        assert main([*arguments, *wrong]) == 1
+        assert not (tmp_path / "run").exists()
+
+
+def test_resuming_from_nothing_is_said(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = f"no state in {tmp_path / 'run'}: starting anew\n"
+    assert main([*arguments, "--resume"]) == 0
+    assert capsys.readouterr().out.count(said) == 1
+    assert main([*arguments, "--resume"]) == 0
+    assert main(arguments) == 0
+    assert "starting anew" not in capsys.readouterr().out
+
+
+def test_what_a_killed_run_left_half_written_is_removed(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    names = ("state.safetensors", "model.safetensors", "report.png", "log.jsonl")
+    for name in (*(f".{name}.ab_c1234" for name in names), ".tmpAbC123", ".notes.ab_c1234"):
+        (run / name).touch()
+    assert main(arguments) == 0
+    assert {path.name for path in run.iterdir()} - {"tensorboard"} == {*names, ".notes.ab_c1234"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("фото", "pictures"), ("фото 2", "2"), ("my flowers (new)", "my-flowers-new")],
+)
+def test_a_model_is_called_by_the_latin_letters_of_its_folder(
+    arguments: list[str], tmp_path: Path, folder: str, name: str
+) -> None:
+    (tmp_path / "my flowers").rename(tmp_path / folder)
+    assert main([*arguments, "--data-dir", str(tmp_path / folder)]) == 0
+    assert checkpoint.load(tmp_path / "run" / "model.safetensors").card.name == name
+
+
 def _pretend_unfinished(path: Path) -> None:
     """Rewrite a finished state's recipe to one with an epoch to go."""
     tensors, metadata = checkpoint.read_tensors(path)
@@ -122,7 +208,7 @@ def _pretend_unfinished(path: Path) -> None:
         (["--seed", str(2**63)], "--seed must be at most 4294967295, got 9223372036854775808", 2),
         (["--device", "abacus"], "--device 'abacus' is unknown", 2),
         (["--device", "meta"], "--device 'meta' is unknown", 2),
-        (["--data-dir", "nowhere"], "nowhere holds neither CIFAR-10", 1),
+        (["--data-dir", "nowhere"], "nowhere does not exist", 1),
     ],
 )
 def test_wrong_settings_are_one_clear_line(

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             progress=bar.update,
         )
     measured = summarise(answers, predictor.card.labels)
-    print(json.dumps(measured.to_dict()) if args.json else _text(measured))
+    print(json.dumps(measured.to_dict(), allow_nan=False) if args.json else _text(measured))
     return 0
 
 

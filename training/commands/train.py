@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         default=Path("runs/latest"),
-        help="folder of the run: checkpoint, state, log, picture",
+        help="folder of the run: checkpoint, state, log, picture (default: runs/latest)",
     )
     parser.add_argument(
         "--preset", default="standard", help="fast, standard or best (default: standard)"
