@@ -32,10 +32,11 @@ from benchmarks.machine import commit, cpu
 from benchmarks.trials import put_table
 from flatfold.contract.files import atomic_path
 from training.data import SIDE
-from training.loop import Split, Trainer
+from training.loop import Trainer
 from training.memory import keep_freed_pages
 from training.precision import choose_compute
 from training.recipe import preset
+from training.split import Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -22,6 +21,7 @@ from training.network import FlatNet, initialise, place, whiten
 from training.optimisers import build_optimisers, set_learning_rates, set_whitening_bias
 from training.recipe import Recipe
 from training.selection import Proxy, proxy_shape
+from training.split import Split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,28 +47,6 @@ class Observer(Protocol):
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Hear of one epoch: its number, seconds, training and held-out loss and accuracy."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Pictures and labels as tensors: uint8 (n, h, w, 3) and int64 (n,).
-
-    `names` are the classes' names, which a resumed run must share; () where nobody knows them.
-    """
-
-    images: Tensor
-    labels: Tensor
-    names: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def digest(self) -> str:
-        """Return 16 hexadecimal digits that tell these pictures and labels from others."""
-        found = hashlib.blake2b(digest_size=8)
-        for tensor in (self.images, self.labels):
-            found.update(tensor.cpu().reshape(-1).numpy().data)
-        return found.hexdigest()
 
 
 class Trainer:

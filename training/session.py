@@ -16,12 +16,13 @@ from training import state
 from training.data import SIDE
 from training.datasets import is_cifar10, load_datasets
 from training.distributed import joined, local_device
-from training.loop import Split, Trainer, TrainingError
+from training.loop import Trainer, TrainingError
 from training.memory import keep_freed_pages
 from training.outcome import MODEL_FILE, REPORT_FILE, conclude, is_concluded
 from training.precision import choose_compute
 from training.progress import Several, build_observer
 from training.recipe import preset
+from training.split import Split
 
 if TYPE_CHECKING:
     import argparse

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from training.loop import Split
 from training.network import NetworkConfig
 from training.recipe import PRESETS
+from training.split import Split
 
 TINY = NetworkConfig(widths=(16, 16), depths=(2, 3), image_size=12, logit_scale=1 / 16)
 
