@@ -49,7 +49,7 @@ def read_card(session: onnxruntime.InferenceSession, path: Path) -> Card | None:
         return None
     try:
         return Card.from_json(text)
-    except (CardError, TypeError) as error:
+    except CardError as error:
         raise ModelError(f"{path}: {error}") from error
 
 

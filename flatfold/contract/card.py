@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.errors import FlatfoldError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CARD_KEY = "flatfold.card"
 SCHEMA = 1  # raised when an old reader could misread a new card
@@ -87,13 +90,12 @@ class Card:
             )
         known = {entry.name for entry in fields(cls)}
         card = {key: value for key, value in data.items() if key in known}
-        for key, kind in _REQUIRED.items():
-            if not isinstance(card.get(key), kind) or isinstance(card.get(key), bool):
-                raise CardError(
-                    f"the model's card needs {key!r} as {kind.__name__}, got {card.get(key)!r}"
-                )
-        if not card["labels"] or not all(isinstance(label, str) for label in card["labels"]):
-            raise CardError("the model's card needs 'labels' as a list of at least one text")
+        if missing := _REQUIRED - card.keys():
+            raise CardError(f"the model's card lacks {', '.join(map(repr, sorted(missing)))}")
+        for key, value in card.items():
+            kind, fits = _KINDS[key]
+            if not fits(value):
+                raise CardError(f"the model's card needs {key!r} as {kind}, got {value!r:.80}")
         if card["height"] < 1 or card["width"] < 1:
             raise CardError(
                 f"the model's card gives the size {card['height']}x{card['width']}; "
@@ -105,4 +107,39 @@ class Card:
         return cls(**card)
 
 
-_REQUIRED: dict[str, type] = {"name": str, "labels": list, "height": int, "width": int}
+_REQUIRED = {"name", "labels", "height", "width"}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether JSON's value is a number; Python counts true and false among them."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_labels(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
+def _are_three(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("name", "architecture", "precision"), ("a text", _is_text)),
+    "labels": ("a list of at least one text", _are_labels),
+    **dict.fromkeys(("height", "width", "schema"), ("a whole number", _is_whole)),
+    "temperature": ("a number", _is_number),
+    **dict.fromkeys(("mean", "std"), ("a list of three numbers", _are_three)),
+    **dict.fromkeys(("accuracy", "provenance", "proof", "speed"), ("an object", _is_object)),
+}

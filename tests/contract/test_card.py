@@ -29,7 +29,7 @@ def test_ignores_fields_of_a_later_minor_version():
         ("{", "not JSON"),
         ("[]", "object"),
         (json.dumps({"schema": SCHEMA + 1}), "schema"),
-        (json.dumps({"schema": SCHEMA}), "'name'"),
+        (json.dumps({"schema": SCHEMA}), "lacks 'height', 'labels', 'name', 'width'"),
         (json.dumps({**json.loads(card().to_json()), "labels": []}), "labels"),
         (json.dumps({**json.loads(card().to_json()), "labels": [1]}), "labels"),
         (json.dumps({**json.loads(card().to_json()), "height": 0}), "0x48"),
@@ -39,6 +39,25 @@ def test_ignores_fields_of_a_later_minor_version():
 )
 def test_refuses_what_is_no_card(text, message):
     with pytest.raises(CardError, match=message):
+        Card.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("architecture", None, "a text"),
+        ("precision", 8, "a text"),
+        ("temperature", "hot", "a number"),
+        ("mean", None, "a list of three numbers"),
+        ("mean", [0.5, 0.5], "a list of three numbers"),
+        ("std", [1, 1, True], "a list of three numbers"),
+        ("accuracy", [], "an object"),
+        ("speed", "fast", "an object"),
+    ],
+)
+def test_refuses_a_field_of_another_kind(field, value, kind):
+    text = json.dumps({**json.loads(card().to_json()), field: value})
+    with pytest.raises(CardError, match=f"needs '{field}' as {kind}, got "):
         Card.from_json(text)
 
 
