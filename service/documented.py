@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response as StarletteResponse
 
 import flatfold
-from service import models_api
+from service import examples, models_api
 from service.errors import MethodNotAllowedError, NotFoundError, ServiceError
 from service.http import as_service_error, error_response
 from service.routes import router as own_routes
@@ -35,6 +35,7 @@ def make_framework(state: State) -> FastAPI:
         version=flatfold.__version__,
         description=DESCRIPTION,
         redirect_slashes=False,  # every answer but 200 is an error that a client can read
+        responses=examples.ANY_ERROR,
     )
     app.state.flatfold = state
     app.include_router(own_routes)

@@ -20,11 +20,23 @@ def error(code: str, message: str) -> dict[str, Any]:
     }
 
 
-def answer(example: dict[str, Any]) -> dict[str, Any]:
+def answer(example: dict[str, Any] | list[Any]) -> dict[str, Any]:
     """Return the documentation of a small answer, by its example."""
-    schema = {"type": "object", "required": list(example)}
+    is_list = isinstance(example, list)
+    schema = {"type": "array"} if is_list else {"type": "object", "required": list(example)}
     return {"content": {"application/json": {"schema": schema, "example": example}}}
 
+
+Responses = dict[int | str, dict[str, Any]]
+
+# Of every call: so no framework's own shape of an error is promised to anybody.
+ANY_ERROR: Responses = {
+    "default": error("not_ready", "the server is stopping") | {"description": "any other error"}
+}
+GUARDED: Responses = {
+    401: error("unauthorized", "an API key is needed: send Authorization: Bearer KEY")
+}
+NOT_FOUND: Responses = {404: error("model_not_found", "no model 'dogs'; served: cifar10")}
 
 _PREDICTION = {
     "type": "object",
@@ -60,14 +72,14 @@ _ANSWER_EXAMPLE = {
     ],
 }
 
-CLASSIFY: dict[int | str, dict[str, Any]] = {
+CLASSIFY: Responses = {
     200: {
         "description": "the labels of each picture, best first, in the order of the pictures",
         "content": {"application/json": {"schema": _ANSWER, "example": _ANSWER_EXAMPLE}},
     },
     400: error("bad_request", "top_k must be a whole number of at least 1, got '0'"),
-    401: error("unauthorized", "an API key is needed: send Authorization: Bearer KEY"),
-    404: error("model_not_found", "no model 'dogs' here"),
+    **GUARDED,
+    **NOT_FOUND,
     408: error("request_timeout", "the body did not arrive within 10.0 s (--header-timeout)"),
     413: error("too_large", "the picture is 8000x8000 = 64.0 MP; the limit is 50.0 MP"),
     415: error("unsupported_media_type", "content type 'text/html' is not read here"),
@@ -76,6 +88,34 @@ CLASSIFY: dict[int | str, dict[str, Any]] = {
     500: error("internal", "the model failed to run"),
     503: error("not_ready", "the server is stopping"),
     504: error("deadline_exceeded", "no answer within the deadline: waited 30.000 s"),
+}
+
+_TENSORS = {
+    "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}],
+    "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
+}
+_MODEL = {"name": "cifar10", "versions": ["1"]}
+_SHOWN = {"labels": ["cat", "dog"], "height": 32, "width": 32}
+MODELS: Responses = {200: answer({"models": [_MODEL | _SHOWN]})}
+CARD: Responses = {
+    200: answer(
+        _MODEL
+        | _SHOWN
+        | {"version": "1", "provider": "cpu", "accuracy": {"test_top1": 0.95}}
+        | _TENSORS
+    ),
+    **NOT_FOUND,
+}
+METRICS: Responses = {
+    200: {
+        "content": {
+            "text/plain": {
+                "schema": {"type": "string"},
+                "example": 'flatfold_requests_total{route="/v1/classify",status="200"} 7.0\n',
+            }
+        }
+    },
+    **GUARDED,
 }
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}

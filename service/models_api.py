@@ -15,14 +15,10 @@ if TYPE_CHECKING:
     from service.repository import Repository, Served
     from service.tensors import TensorSpec
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
-
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {
-    404: examples.error("model_not_found", "no model 'dogs'; served: cifar10")
-}
+router = APIRouter(prefix="/v1/models", tags=["models"], responses=examples.GUARDED)
 
 
-@router.get("", summary="The models")
+@router.get("", summary="The models", responses=examples.MODELS)
 async def models(request: Request) -> Response:
     """Return each model's name, versions, labels and picture size."""
     repository: Repository = request.app.state.flatfold.repository
@@ -30,7 +26,7 @@ async def models(request: Request) -> Response:
     return _json({"models": [_summary(repository, name) for name in names]})
 
 
-@router.get("/{name}", summary="A model's card", responses=_NOT_FOUND)
+@router.get("/{name}", summary="A model's card", responses=examples.CARD)
 async def model(request: Request, name: str, version: str | None = None) -> Response:
     """Return the card: labels, size, preprocessing, measured accuracy, how it came to be.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service import examples
-
-Responses = dict[int | str, dict[str, Any]]
+from service.examples import Responses, answer
 
 _REQUEST = {
     "inputs": [{"name": "images", "shape": [1, 2, 2, 3], "datatype": "UINT8", "data": [0] * 12}],
@@ -64,11 +63,42 @@ INDEX_BODY: dict[str, Any] = {
         },
     }
 }
-UNAUTHORIZED = examples.error("unauthorized", "this call needs an API key")
-NOT_FOUND: Responses = {
-    401: UNAUTHORIZED,
-    404: examples.error("model_not_found", "no model 'dogs'; served: cifar10"),
+_TENSOR = {"name": "images", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}
+_SCORES = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}
+_MODEL = {"name": "cifar10", "platform": "onnxruntime_onnx"}
+_DIMS = {"name": "images", "data_type": "TYPE_UINT8", "dims": [32, 32, 3]}
+_TOTAL = {"count": 7, "ns": 21_000_000}
+_VERSION = {"name": "cifar10", "version": "1"}
+
+SERVER: Responses = {
+    200: answer({"name": "flatfold", "version": "0.1.0", "extensions": ["classification"]})
 }
+METADATA: Responses = {
+    200: answer(_MODEL | {"versions": ["1"], "inputs": [_TENSOR], "outputs": [_SCORES]}),
+    **examples.NOT_FOUND,
+}
+READY: Responses = {200: answer({"name": "cifar10", "ready": True}), **examples.NOT_FOUND}
+CONFIG: Responses = {
+    200: answer(
+        _MODEL
+        | {"backend": "onnxruntime", "version_policy": {"all": {}}, "max_batch_size": 16}
+        | {"input": [_DIMS], "output": [_DIMS | {"name": "probabilities", "dims": [10]}]}
+    ),
+    **examples.NOT_FOUND,
+}
+ALL_STATISTICS: Responses = {
+    200: answer(
+        {
+            "model_stats": [
+                _VERSION
+                | {"last_inference": 1_767_225_600_000, "inference_count": 7, "execution_count": 7}
+                | {"inference_stats": {"success": _TOTAL, "fail": _TOTAL, "queue": _TOTAL}}
+                | {"batch_stats": [{"batch_size": 1, "compute_infer": _TOTAL}]}
+            ]
+        }
+    )
+}
+STATISTICS: Responses = ALL_STATISTICS | examples.NOT_FOUND
 INFER: Responses = {
     200: {
         "description": "the outputs; as binary behind the JSON where that was asked for",
@@ -80,7 +110,8 @@ INFER: Responses = {
     400: examples.error(
         "bad_request", "input 'images': expected UINT8 [-1, 32, 32, 3], got FP32 [1, 3]"
     ),
-    **NOT_FOUND,
+    **examples.GUARDED,
+    **examples.NOT_FOUND,
     408: examples.error("request_timeout", "the body did not arrive in time"),
     413: examples.error("too_large", "the body decompresses to more than 20000000 bytes"),
     415: examples.error("unsupported_media_type", "Content-Encoding is 'br'; expected gzip"),
@@ -90,9 +121,11 @@ INFER: Responses = {
     503: examples.error("not_ready", "the server is stopping"),
     504: examples.error("deadline_exceeded", "no answer within the deadline"),
 }
-INDEX: Responses = {400: examples.error("bad_request", "the body is not valid JSON")}
+_BAD_BODY: Responses = {400: examples.error("bad_request", "the body is not valid JSON")}
+INDEX: Responses = {200: answer([_VERSION | {"state": "READY", "reason": ""}]), **_BAD_BODY}
 LOAD: Responses = {
-    **INDEX,
+    200: answer({}),
+    **_BAD_BODY,
     401: examples.error("unauthorized", "load and unload are off"),
     404: examples.error("model_not_found", "no file for a model 'dogs' in the repository"),
     422: examples.error("unprocessable", "dogs.onnx is not a model that onnxruntime reads"),

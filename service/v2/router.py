@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from service import examples
 from service.auth import check_privileged
 from service.errors import BadRequestError
 from service.v2 import control, description, documentation
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from service.catalogue import Served
     from service.state import State
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=examples.GUARDED)
 
 
 def _state(request: Request) -> State:
@@ -29,21 +30,23 @@ def _json(content: Any) -> Response:
     return Response(orjson.dumps(content), media_type="application/json")
 
 
-@router.get("", summary="The server and its protocol extensions")
+@router.get("", summary="The server and its protocol extensions", responses=documentation.SERVER)
 async def server() -> Response:
     """Return the server's metadata."""
     return _json(description.server())
 
 
-@router.get("/models/stats", summary="Statistics of all models")
+@router.get(
+    "/models/stats", summary="Statistics of all models", responses=documentation.ALL_STATISTICS
+)
 async def all_statistics(request: Request) -> Response:
     """Return counts and times of every model version."""
     state = _state(request)
     return _statistics(state, state.repository.all())
 
 
-@router.get("/models/{model}", summary="A model", responses=documentation.NOT_FOUND)
-@router.get("/models/{model}/versions/{version}", responses=documentation.NOT_FOUND)
+@router.get("/models/{model}", summary="A model", responses=documentation.METADATA)
+@router.get("/models/{model}/versions/{version}", responses=documentation.METADATA)
 async def metadata(request: Request, model: str, version: str | None = None) -> Response:
     """Return a model's inputs and outputs; -1 stands for any size."""
     repository = _state(request).repository
@@ -51,23 +54,23 @@ async def metadata(request: Request, model: str, version: str | None = None) -> 
     return _json(description.metadata(served, repository.versions(model)))
 
 
-@router.get("/models/{model}/ready", responses=documentation.NOT_FOUND)
-@router.get("/models/{model}/versions/{version}/ready", responses=documentation.NOT_FOUND)
+@router.get("/models/{model}/ready", responses=documentation.READY)
+@router.get("/models/{model}/versions/{version}/ready", responses=documentation.READY)
 async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
     """Answer 200 for a model that is served."""
     served = _state(request).repository.get(model, version)
     return _json({"name": served.model.name, "ready": True})
 
 
-@router.get("/models/{model}/config", responses=documentation.NOT_FOUND)
-@router.get("/models/{model}/versions/{version}/config", responses=documentation.NOT_FOUND)
+@router.get("/models/{model}/config", responses=documentation.CONFIG)
+@router.get("/models/{model}/versions/{version}/config", responses=documentation.CONFIG)
 async def config(request: Request, model: str, version: str | None = None) -> Response:
     """Return a model's configuration in Triton's form."""
     return _json(description.config(_state(request).repository.get(model, version)))
 
 
-@router.get("/models/{model}/stats", responses=documentation.NOT_FOUND)
-@router.get("/models/{model}/versions/{version}/stats", responses=documentation.NOT_FOUND)
+@router.get("/models/{model}/stats", responses=documentation.STATISTICS)
+@router.get("/models/{model}/versions/{version}/stats", responses=documentation.STATISTICS)
 async def statistics(request: Request, model: str, version: str | None = None) -> Response:
     """Return counts and times of a model, of all its versions when none is named."""
     state = _state(request)
@@ -89,15 +92,20 @@ def _statistics(state: State, models: list[Served]) -> Response:
     responses=documentation.INFER,
     openapi_extra=documentation.INFER_BODY,
 )
+async def infer_route(model: str) -> None:
+    """Run a model on tensors, or on picture files; the request may be JSON or binary."""
+    del model  # documented here; `service.hot` has the gate answer it
+
+
 @router.post(
     "/models/{model}/versions/{version}/infer",
     summary="Infer with one version",
     responses=documentation.INFER,
     openapi_extra=documentation.INFER_BODY,
 )
-async def infer_route(model: str, version: str | None = None) -> None:
-    """Run a model on tensors, or on picture files; the request may be JSON or binary."""
-    del model, version  # documented here; `service.hot` has the gate answer it
+async def infer_version_route(model: str, version: str) -> None:
+    """Run one version of a model; without it the highest is run."""
+    del model, version  # as above
 
 
 @router.post(
