@@ -1,4 +1,4 @@
-"""Measure what the service's defaults were chosen from, and print the table of docs/serving.md.
+"""Measure ways of running `flatfold serve` beside its defaults, and print them as a table.
 
     python -m benchmarks.choices [--rounds 3] [--seconds 3] [MODEL]
 
@@ -30,7 +30,7 @@ WAYS: dict[str, list[str]] = {
     "two processes, two threads each": ["--workers", "2", "--threads", "2"],
     "no batches": ["--max-batch", "1"],
     "batches of up to 8": ["--max-batch", "8"],
-    "through FastAPI's route": ["--cors", "http://localhost"],
+    "with CORS": ["--cors", "http://localhost"],
     "every request logged": ["--access-log", "all"],
 }
 CONCURRENCIES = (1, 8, 32)

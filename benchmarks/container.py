@@ -8,13 +8,13 @@ and asks it to classify one picture until it answers. Prints the median and the 
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import io
 import json
 import platform
 import socket
 import subprocess
-import sys
 import time
 from statistics import median
 
@@ -25,7 +25,13 @@ NAME = "flatfold-figures"
 
 
 def docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
+    try:
+        done = subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True)
+    except OSError as error:
+        raise SystemExit(f"docker cannot be run: {error}") from error
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"docker {' '.join(arguments)}: {error.stderr.strip()}") from error
+    return done.stdout
 
 
 def free_port() -> int:
@@ -87,8 +93,11 @@ def show(what: str, values: tuple[float, ...], unit: str, digits: int) -> None:
 
 
 def main() -> None:
-    image = sys.argv[1] if len(sys.argv) > 1 else "flatfold"
-    base = sys.argv[2] if len(sys.argv) > 2 else "python:3.11-slim-bookworm"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("image", nargs="?", default="flatfold")
+    parser.add_argument("base", nargs="?", default="python:3.11-slim-bookworm")
+    args = parser.parse_args()
+    image, base = args.image, args.base
     buffer = io.BytesIO()
     Image.effect_noise((32, 32), 50).convert("RGB").save(buffer, "PNG")
     engine = docker("info", "--format", "{{.ServerVersion}}, storage {{.Driver}}, {{.NCPU}} cores")

@@ -25,8 +25,9 @@ class Contender:
         title: what it is, for the table.
         environment: name of its virtual environment; several may share one.
         packages: what is installed there.
-        arguments: after the environment's python; {port}, {model} and {name} are filled in.
-        paths: where each kind of body is sent; a kind that is missing is not measured.
+        arguments: after the environment's python; {port} and {model} are filled in.
+        paths: where each kind of body is sent, {name} filled in with the model's; a kind that is
+            missing is not measured.
         binary: an executable of the environment in place of python.
         interpreter: the Python that its environment is made with.
         ceiling: True where it classifies nothing and shows what HTTP alone costs.

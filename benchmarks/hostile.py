@@ -179,9 +179,12 @@ SCENARIOS: tuple[Callable[[Server], str], ...] = (
 def main(arguments: list[str] | None = None) -> int:
     """Play all scenarios, or those named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenarios", nargs="*", help="; ".join(s.__name__ for s in SCENARIOS))
+    names = [scenario.__name__ for scenario in SCENARIOS]
+    parser.add_argument("scenarios", nargs="*", help=f"of: {', '.join(names)}; all when none")
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
     args = parser.parse_args(arguments)
+    if unknown := [name for name in args.scenarios if name not in names]:
+        parser.error(f"unknown scenario {unknown[0]!r}; expected one of {', '.join(names)}")
     stop_on_sigterm()
     model = str(args.model.resolve())
     failed = 0

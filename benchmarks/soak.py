@@ -26,7 +26,6 @@ from benchmarks.traffic import Outcome, Traffic
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DECLARED = {503, 504}  # not ready or draining, deadline
 GROWTH_LIMIT = 0.05
 SAMPLE_EVERY = 5.0  # seconds
 CLIENTS = 8
