@@ -1,3 +1,5 @@
+import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -35,6 +37,15 @@ def test_each_command_has_help_and_loads_nothing_heavy(name):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage: flatfold" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_each_default(name):
+    parser = argparse.ArgumentParser()
+    importlib.import_module(COMMANDS[name][0]).add_arguments(parser)
+    for action in parser._actions:
+        if action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS):
+            assert f"(default: {action.default})" in action.help, action.option_strings
 
 
 def test_an_unknown_command_is_a_usage_error():

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "fp16", "int8"),
         default="fp32",
-        help="number type of weights and activations (default fp32)",
+        help="number type of weights and activations (default: fp32)",
     )
     parser.add_argument(
         "--data-dir",
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.3,
         metavar="POINTS",
-        help="fp16, int8: most test accuracy that may be lost against fp32 (default 0.3 points)",
+        help="fp16, int8: most test accuracy that may be lost against fp32 (default: 0.3)",
     )
     parser.add_argument(
         "--keep-float",

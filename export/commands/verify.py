@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("original", type=Path, help="the model to trust")
     parser.add_argument("changed", type=Path, help="the model to judge")
-    parser.add_argument("--samples", type=int, default=64, help="random inputs (default 64)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default 0)")
+    parser.add_argument("--samples", type=int, default=64, help="random inputs (default: 64)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
     parser.add_argument(
         "--tolerance",
         type=float,

@@ -34,7 +34,10 @@ def run(args: argparse.Namespace) -> int:
     model = Model.load(args.model or default_model())
     card = model.card
     if card is None:
-        raise FlatfoldError(f"{args.model} has no card: its labels and size are unknown")
+        raise FlatfoldError(
+            f"{args.model} has no card: its labels and size are unknown; export it with "
+            "`flatfold export`, or serve it with --labels and --image-size"
+        )
     results: list[dict[str, Any]] = []
     for name in args.files:
         try:

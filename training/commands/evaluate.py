@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=int, default=500, help="pictures a call (default: 500)"
     )
     parser.add_argument(
-        "--device", default="auto", help="of a checkpoint: auto, cpu, cuda or cuda:N"
+        "--device",
+        default="auto",
+        help="of a checkpoint: auto, cpu, cuda or cuda:N (default: auto)",
     )
 
 

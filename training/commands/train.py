@@ -34,12 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="everything random follows from it (default: 0)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
     parser.add_argument(
         "--precision",
         default="auto",
         choices=("auto", "fp32", "bf16"),
-        help="of the arithmetic while training",
+        help="of the arithmetic while training (default: auto)",
     )
     parser.add_argument(
         "--branches",
