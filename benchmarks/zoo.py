@@ -31,9 +31,10 @@ import torch
 from torch import nn
 
 from benchmarks.zoo_training import as_inputs, train
+from export.comparison import ProofError
 from export.float64 import run_float64
 from export.folding import fold_model
-from export.proof import ProofError, prove
+from export.proof import prove
 from tests.export.oracle import run_onnxruntime
 from training.data import load_cifar10
 

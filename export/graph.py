@@ -188,10 +188,6 @@ class Graph:
         """Return every place that reads `value`."""
         return list(self._uses.get(value, ()))
 
-    def is_output(self, value: str) -> bool:
-        """Whether `value` leaves the body."""
-        return any(use.node is None for use in self.uses(value))
-
     def spare_outputs_used(self, node: Node) -> list[str]:
         """Return the outputs after the first that something reads."""
         return [output for output in node.outputs[1:] if output and self._uses.get(output)]

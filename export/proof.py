@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import onnx
 
-from export.comparison import (
-    NOISE_CAP,
-    Flip,
-    OutputError,
-    Outputs,
-    Proof,
-    ProofError,
-    compare,
-)
+from export.comparison import NOISE_CAP, Outputs, Proof, ProofError, compare
 from export.float64 import run_float64
 from export.runtime import RuntimeRefusedError, optimised_session, run, unoptimised_session
 from export.samples import DYNAMIC_SIZES, Feeds, image_feeds, input_specs, random_feeds
@@ -26,8 +18,6 @@ if TYPE_CHECKING:
 
     import onnxruntime
     from numpy.typing import NDArray
-
-__all__ = ["Flip", "OutputError", "Proof", "ProofError", "prove"]
 
 Model: TypeAlias = "onnx.ModelProto | str | Path"
 

@@ -103,6 +103,6 @@ def run(
 
 
 def reason(error: Exception) -> str:
-    """Return the last line of onnxruntime's message, without the source file and line before it."""
+    """Return the first line of onnxruntime's message, without its mark and the error's number."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].split(" : ", 2)[-1].strip() if lines else type(error).__name__

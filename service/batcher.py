@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Rows = "NDArray[Any]"
 Arrays = dict[str, "NDArray[Any]"]
 
 

@@ -40,6 +40,7 @@ class Model:
         card: what the file says of itself; None for a plain ONNX file.
         inputs: the graph's inputs.
         outputs: the graph's outputs.
+        output_names: their names.
         scores: the output that holds a score for each of the card's labels; "" without a card.
         provider: what runs it: cpu, cuda, tensorrt or openvino.
         batchable: rows of several requests may be stacked and run as one: there is one input with

@@ -56,13 +56,11 @@ class RuntimeOptions:
         intra_op_threads: threads inside one operator on the CPU; 0 for one a core.
         half_precision: compute in float16 whatever the file says; TensorRT can. The others keep
             to the file, which `flatfold export --precision fp16` writes in float16.
-        device_id: which GPU.
     """
 
     provider: str = "auto"
     intra_op_threads: int = 0
     half_precision: bool = False
-    device_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,15 +161,9 @@ def _with_cpu(name: str, options: RuntimeOptions) -> list[Any]:
     chosen: Any = PROVIDERS[name]
     if name == "cuda":
         # The default, EXHAUSTIVE, times every algorithm anew for each batch size that comes by.
-        chosen = (
-            chosen,
-            {"device_id": options.device_id, "cudnn_conv_algo_search": "HEURISTIC"},
-        )
+        chosen = (chosen, {"cudnn_conv_algo_search": "HEURISTIC"})
     elif name == "tensorrt":
-        chosen = (
-            chosen,
-            {"device_id": options.device_id, "trt_fp16_enable": options.half_precision},
-        )
+        chosen = (chosen, {"trt_fp16_enable": options.half_precision})
     elif name == "openvino":
         chosen = (chosen, {"device_type": "CPU"} | _openvino_threads(options))
     return [chosen] if name == "cpu" else [chosen, PROVIDERS["cpu"]]

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 1.0  # seconds
-
 
 class Watcher:
     """Polls the repository's files, and acts on each once it looks the same at two polls in a row.
@@ -35,7 +33,7 @@ class Watcher:
         moving = {s for s in now.keys() | before.keys() if now.get(s, ()) != before.get(s, ())}
         await self._repository.refresh(leave=moving)
 
-    async def run(self, interval: float = INTERVAL) -> None:
+    async def run(self, interval: float) -> None:
         """Poll every `interval` seconds until cancelled; a failed poll is logged, not the end."""
         while True:
             try:

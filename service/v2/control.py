@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from flatfold.contract.errors import FlatfoldError
-from service.errors import BadRequestError, NotReadyError, ServiceError, UnprocessableError
+from service.errors import BadRequestError, ServiceError, UnprocessableError
 
 if TYPE_CHECKING:
     from service.orders import Orders
@@ -64,11 +64,7 @@ async def unload(state: State, name: str, body: bytes) -> None:
 
 def _models(state: State) -> Orders | Repository:
     """Return what a change goes to: with several workers all of them, never just this one."""
-    if state.orders is not None:
-        return state.orders
-    if state.settings.workers > 1:
-        raise NotReadyError("load and unload do not reach the other workers here; use --watch")
-    return state.repository
+    return state.repository if state.orders is None else state.orders
 
 
 def _body(body: bytes) -> dict[str, Any]:

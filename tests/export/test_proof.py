@@ -7,8 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export.comparison import ProofError
 from export.folding import fold_model
-from export.proof import TOLERANCES, ProofError, prove
+from export.proof import TOLERANCES, prove
 from flatfold.cli import main
 from tests.export.sketch import Sketch
 
