@@ -114,6 +114,7 @@ async def test_after_the_caller_left_nothing_more_is_begun(threads):
     try:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(Decoder(threads, 10**6).decode([encode(PIXELS)] * 2, 8, 8), 0.05)
+        await asyncio.sleep(0)  # as above
     finally:
         gate.set()
     assert [future.cancelled() for future in threads.futures[1:]] == [True] * 2

@@ -16,6 +16,13 @@ def test_load_reads_the_card_and_the_graph(tmp_path):
     assert model.batchable
 
 
+def test_what_runs_a_model_is_one_line_of_the_log(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        Model.load(onnx_models.picture_classifier(tmp_path / "m.onnx", name="tiny"), version="3")
+    (told,) = (r.getMessage() for r in caplog.records if r.name == "service.model")
+    assert told.startswith("model tiny version 3 runs on cpu (onnxruntime ")
+
+
 def test_run_computes_what_was_asked_for(tmp_path):
     model = Model.load(onnx_models.picture_classifier(tmp_path / "m.onnx"))
     pictures = np.zeros((2, 8, 8, 3), np.uint8)
