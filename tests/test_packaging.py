@@ -98,6 +98,7 @@ def test_the_wheel_holds_the_packages_and_the_default_model_only(wheel: Path) ->
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
     assert "flatfold/models/cifar10.onnx" in names
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.endswith(".safetensors")]
 
 
