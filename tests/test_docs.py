@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from flatfold.cli import COMMANDS
+from service.config import Settings
 
 ROOT = Path(__file__).parents[1]
+SETTINGS = vars(Settings())
 PAGES = sorted([ROOT / "README.md", ROOT / "benchmarks/README.md", *(ROOT / "docs").glob("*.md")])
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -51,6 +53,15 @@ def test_every_flag_of_a_command_is_one_of_its_flags(page):
         for name, rest in re.findall(r"flatfold (\w+)( [^`|#]*)", line):
             if name in COMMANDS:
                 assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) <= flags(name), line
+
+
+def test_the_limits_of_the_page_are_the_settings():
+    page = (ROOT / "docs/serving.md").read_text()
+    rows = re.findall(r"^\| [^|]* \| `--([\w-]+)` ([\d,]+)", page, flags=re.MULTILINE)
+    told = {flag.replace("-", "_"): float(number.replace(",", "")) for flag, number in rows}
+    limits = {"keep_alive", "timeout", *(name for name in SETTINGS if name.startswith("max_"))}
+    assert {*told, "max_batch"} == limits | {"header_timeout"}
+    assert told == {name: SETTINGS[name] for name in told}
 
 
 @each_page
