@@ -1,4 +1,5 @@
 # Two commands matter: `make run` serves the default model, `make test` runs every test.
+# Environments are made with `venv --clear`: one that an older Python began is no use to another.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -43,17 +44,17 @@ lock: $(DEV_ENV)/.done  ## refresh the locked serving dependencies (UPGRADE=--up
 	PATH="$(CURDIR)/$(DEV_ENV)/bin:$$PATH" requirements/refresh.sh $(UPGRADE)
 
 $(PEER_ENV)/.done: pyproject.toml
-	$(PYTHON) -m venv $(PEER_ENV)
+	$(PYTHON) -m venv --clear $(PEER_ENV)
 	$(PEER_ENV)/$(PIP) -e ".[export]" $(PEERS)
 	touch $@
 
 $(SERVE_ENV)/.done: pyproject.toml
-	$(PYTHON) -m venv $(SERVE_ENV)
+	$(PYTHON) -m venv --clear $(SERVE_ENV)
 	$(SERVE_ENV)/$(PIP) -e .
 	touch $@
 
 $(DEV_ENV)/.done: pyproject.toml
-	$(PYTHON) -m venv $(DEV_ENV)
+	$(PYTHON) -m venv --clear $(DEV_ENV)
 	$(DEV_ENV)/$(PIP) -U "pip>=25.1"
 	$(DEV_ENV)/$(PIP) -e ".[train,export,telemetry]" --group dev
 	touch $@

@@ -109,7 +109,8 @@ def _card_from_flags(settings: Settings) -> Card | None:
     try:
         labels = tuple(Path(settings.labels).read_text(encoding="utf-8-sig").split("\n"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the labels {settings.labels}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read the labels {settings.labels}: {reason}") from error
     labels = tuple(label.strip() for label in labels if label.strip())
     if not labels:
         raise UsageError(f"{settings.labels} has no labels; expected one a line")

@@ -140,6 +140,18 @@ def test_training_says_which_extra_to_install(python: Path) -> None:
     assert "pip install 'flatfold[train]'" in lines[0]
 
 
+def test_make_begins_an_environment_anew(tmp_path: Path) -> None:
+    stale = tmp_path / "env/lib/python3.0/site-packages/stale.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    folder = tmp_path / "env"
+    # pip's place is taken by what needs no network; the target is that of `make run`.
+    words = [f"SERVE_ENV={folder}", f"PYTHON={sys.executable}", "PIP=bin/python --version #"]
+    subprocess.run(["make", *words, str(folder / ".done")], cwd=ROOT, check=True)
+    assert (folder / "bin/python").exists()
+    assert not stale.exists()
+
+
 def test_the_lock_meets_what_pyproject_asks_for() -> None:
     pinned = {r.name: next(iter(r.specifier)).version for r in locked()}
     own = importlib.metadata.requires("flatfold") or []

@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     from export.proof import prove  # noqa: PLC0415 (as above)
 
     if args.samples < 1:
-        raise UsageError(f"--samples is {args.samples}; at least 1 is needed")
+        raise UsageError(f"--samples must be at least 1, got {args.samples}")
     if args.tolerance is not None and not 0 < args.tolerance < math.inf:
-        raise UsageError(f"--tolerance is {args.tolerance}; a positive number is needed, like 1e-5")
+        raise UsageError(f"--tolerance must be a positive number like 1e-5, got {args.tolerance}")
     for path in (args.original, args.changed):
         load_model(path)  # says in one line what is wrong with a file that is no model
     images = check_pictures(args.check_data, args.original) if args.check_data else None

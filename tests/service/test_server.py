@@ -236,7 +236,7 @@ def test_a_head_that_never_ends_is_given_up(model):
         (["nowhere.onnx"], 1, "nowhere.onnx"),
         (["--max-batch", "none"], 2, "--max-batch must be a whole number"),
         (["--provider", "cuda"], 1, "cuda"),
-        (["--labels", "nowhere.txt"], 2, "cannot read the labels nowhere.txt"),
+        (["--labels", "nowhere.txt"], 2, "cannot read the labels nowhere.txt: No such file"),
         (["--flag-of-nobody"], 2, "unrecognized arguments"),
     ],
 )
