@@ -1,4 +1,8 @@
-"""Raw results: one JSON line a measurement, appended as it is made, so that a run can resume."""
+"""Raw results: one JSON line a measurement, appended as it is made, so that a run can resume.
+
+Lines of another kind, {"facts": {...}}, say of the measurements after them where and how they were
+made: a table that is written later must not name another commit or machine.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,10 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = path.read_text().splitlines() if path.exists() else []
+        entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.rows = [entry for entry in entries if "facts" not in entry]
+        self._facts: list[dict[str, str]] = [e["facts"] for e in entries if "facts" in e]
         self._known = {key_of(row) for row in self.rows}
 
     def has(self, key: Key) -> bool:
@@ -39,10 +44,27 @@ class Results:
 
     def add(self, **row: Any) -> None:
         """Keep one measurement, on disk before anything else happens."""
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        self._append(row)
         self.rows.append(row)
         self._known.add(key_of(row))
+
+    def note(self, facts: dict[str, str]) -> None:
+        """Keep how the next measurements are made, unless the last ones were made the same way."""
+        if facts not in self._facts[-1:]:
+            self._append({"facts": facts})
+            self._facts.append(facts)
+
+    def facts(self) -> dict[str, str]:
+        """Return how all measurements were made; where runs differ, one value after the other."""
+        found: dict[str, dict[str, None]] = {}
+        for facts in self._facts:
+            for key, value in facts.items():
+                found.setdefault(key, {})[value] = None
+        return {key: "; ".join(different) for key, different in found.items()}
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
 
 
 def select(rows: Iterable[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:

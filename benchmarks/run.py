@@ -70,6 +70,7 @@ class Bench:
         self._results = results
         self._bodies = write_bodies(folder)
         self._failed: set[str] = set()
+        self._facts: dict[str, str] = {}
 
     def run(self) -> None:
         """Measure what is missing."""
@@ -80,6 +81,7 @@ class Bench:
             except subprocess.CalledProcessError as error:
                 self._failed.add(item.name)
                 print(f"{item.name}: left out, not installed: {error}", file=sys.stderr)
+        self._facts = provenance(self._args)
         for turn in range(self._args.rounds):
             for model in self._args.models:
                 if FLOOR in self._args.only:
@@ -146,6 +148,7 @@ class Bench:
                     self._keep(turn, model, item.name, cell, **measured.as_dict())
 
     def _keep(self, turn: int, model: Path, server: str, cell: str, **fields: Any) -> None:
+        self._results.note(self._facts)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         self._results.add(round=turn, model=model.stem, server=server, cell=cell, at=now, **fields)
         shown = ", ".join(f"{key} {value:.1f}" for key, value in fields.items())
@@ -179,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="flatfold-bench-") as folder:
         if not args.report_only:
             Bench(args, Path(folder), results).run()
-    write_report(args.output, results.rows, provenance(args))
+    write_report(args.output, results.rows, results.facts())
     print(f"wrote {args.output} from {len(results.rows)} measurements in {args.raw}")
     return 0
 

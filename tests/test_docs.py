@@ -68,3 +68,9 @@ def test_the_limits_of_the_page_are_the_settings():
 def test_every_test_and_script_that_is_named_exists(page):
     named = re.findall(r"`((?:tests|benchmarks|deploy|requirements)/[\w/.-]+)`", page.read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_benchmark_is_in_its_table():
+    page = (ROOT / "benchmarks/README.md").read_text()
+    files = {path.name for path in (ROOT / "benchmarks").glob("[!_]*.py")}
+    assert files == set(re.findall(r"`(\w+\.py)`", page))

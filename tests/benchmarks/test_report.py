@@ -7,6 +7,7 @@ import pytest
 from benchmarks import report
 from benchmarks.load import LoadError, parse, script
 from benchmarks.results import Results, shares
+from benchmarks.run import main
 from benchmarks.soak import growth
 
 
@@ -84,3 +85,27 @@ def test_growth_leaves_the_warm_up_out():
     assert growth([50.0, 90.0, *[100.0] * 10], warm_up=2) == 0
     assert growth([*[100.0] * 5, *[110.0] * 5], warm_up=0) == pytest.approx(0.1)
     assert growth([100.0], warm_up=0) == 0
+
+
+def test_a_table_that_is_written_later_tells_of_the_runs_that_were_measured(tmp_path):
+    first, second = Results(tmp_path / "raw.jsonl"), {"commit": "bbb", "date": "today"}
+    for facts, turn in (({"commit": "aaa", "date": "today"}, 0), (second, 1), (second, 2)):
+        first.note(facts)
+        first.add(**_cell(turn, 110))
+    again = Results(tmp_path / "raw.jsonl")
+    assert again.rows == [_cell(turn, 110) for turn in range(3)]
+    assert again.facts() == {"commit": "aaa; bbb", "date": "today"}
+    again.note(second)
+    assert (tmp_path / "raw.jsonl").read_text().count('"facts"') == 2
+
+
+def test_writing_the_table_alone_measures_and_claims_nothing(tmp_path):
+    raw, page = tmp_path / "raw.jsonl", tmp_path / "page.md"
+    results = Results(raw)
+    results.note({"commit": "aaa"})
+    results.add(**_cell(0, 110))
+    before = raw.read_text()
+    assert main(["--report-only", "--raw", str(raw), "--output", str(page)]) == 0
+    assert "| commit | aaa |" in page.read_text()
+    assert "| date |" not in page.read_text()
+    assert raw.read_text() == before
