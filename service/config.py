@@ -29,7 +29,9 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on", filled=True)
     port: int = _setting(8000, "port to listen on; 0 for a free one", low=0, high=65535)
-    models: tuple[str, ...] = _setting((), "model files and folders (default: the built-in model)")
+    models: tuple[str, ...] = _setting(
+        (), "model files and folders, in the variable comma-separated (default: the built-in model)"
+    )
     default_model: str = _setting("", "model of requests that name none, where there are several")
     labels: str = _setting("", "file with one label a line, for models without a card")
     image_size: int = _setting(32, "height and width, for models without a card", low=1)
@@ -61,7 +63,9 @@ class Settings:
     api_keys: str = _setting(
         "", "keys, comma-separated, that guard every call", secret=True, several=True
     )
-    admin_keys: str = _setting("", "keys that allow load and unload", secret=True, several=True)
+    admin_keys: str = _setting(
+        "", "keys, comma-separated, that allow load and unload", secret=True, several=True
+    )
     cors: str = _setting("", "origins, comma-separated, that browsers may call from", several=True)
     access_log: str = _setting(
         "errors",
