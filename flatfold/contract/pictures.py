@@ -37,8 +37,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What Pillow's decoders raise on damaged files.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError)
+# TIFF's tag that says what 0 stands for, and its value for white.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 
 
 class PictureError(FlatfoldError):
@@ -93,8 +93,8 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"the picture's header promises {PILLOW_CEILING / 1e6:.0f} MP or more; "
             f"the limit is {max_pixels / 1e6:.1f} MP"
         ) from error
-    except _DAMAGE as error:
-        raise PictureError(f"the picture's header is corrupt: {error}") from error
+    except Exception as error:  # what Pillow raises on damaged files shares no base class
+        raise PictureError(f"the picture's header is corrupt: {_reason(error)}") from error
     columns, rows = image.size
     if columns * rows > max_pixels:
         raise PictureTooLargeError(
@@ -112,10 +112,14 @@ def render(image: Image.Image, height: int, width: int, *, draft: bool = True) -
     """
     try:
         return _pixels(image, height, width, draft=draft)
-    except _DAMAGE as error:
+    except Exception as error:  # see open_picture
         raise PictureError(
-            f"the {image.format} picture is truncated or corrupt: {error}"
+            f"the {image.format} picture is truncated or corrupt: {_reason(error)}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _pixels(image: Image.Image, height: int, width: int, *, draft: bool) -> NDArray[np.uint8]:
@@ -123,7 +127,7 @@ def _pixels(image: Image.Image, height: int, width: int, *, draft: bool) -> NDAr
         # libjpeg never scales below the size asked for, whichever way EXIF turns the picture.
         side = DRAFT_FACTOR * max(height, width)
         image.draft(None, (side, side))
-    image = _opaque(_upright(image))
+    image = _opaque(_upright(image), negative=_is_negative(image))
     if image.size != (width, height):
         image = image.resize(
             (width, height), Image.Resampling.BILINEAR, box=centre_box(image.size, height, width)
@@ -148,10 +152,17 @@ def centre_box(size: tuple[int, int], height: int, width: int) -> tuple[float, f
     return (left, top, left + width * scale, top + height * scale)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _is_negative(image: Image.Image) -> bool:
+    """Say whether 0 is white in a picture of more than 8 bits; of fewer, Pillow turns it itself."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    return image.mode.startswith(("I", "F")) and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def _opaque(image: Image.Image, *, negative: bool) -> Image.Image:
     """Return `image` in mode RGB, or L where it is grey and three channels would only be larger."""
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(image))
+        grey = _eight_bits(image)
+        return Image.fromarray(255 - grey if negative else grey)
     if image.has_transparency_data:
         colours = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
@@ -165,14 +176,18 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     """Scale the full range of 16 bits to 8, which Pillow would clip; transparent is white here too.
 
-    All is done in place: the largest pictures are the reason for the limit on pixels.
+    Floats reach from 0 to 1, to 255 or to 65535, whichever holds the largest of them. All is done
+    in place: the largest pictures are the reason for the limit on pixels.
     """
     values = np.array(image)  # uint16, int32 or float32
     transparent = values == image.info.get("transparency", math.nan)  # NaN equals nothing
     if image.mode == "F":
         np.nan_to_num(values, copy=False)  # NaN is black
-        if values.max(initial=0) > 255:
+        largest = values.max(initial=0)
+        if largest > 255:
             values /= 257  # 65535 -> 255
+        elif largest <= 1:
+            values *= 255
         np.rint(values, out=values)
         np.clip(values, 0, 255, out=values)
     else:
