@@ -54,4 +54,5 @@ def configure(level: str, style: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)  # a library's, too, are events: one line of JSON where it is JSON
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our errors say it already
+    for library in ("PIL", "python_multipart"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # our errors say it already
