@@ -18,6 +18,7 @@ from service.decode import Decoder
 from service.framework import LazyFramework
 from service.gate import Gate
 from service.hot import find_hot
+from service.logs import silence_libtiff
 from service.metrics import Metrics
 from service.repository import Repository
 from service.runtime import RuntimeOptions
@@ -63,6 +64,7 @@ def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 def build_state(settings: Settings) -> State:
     """Return the service's parts, nothing of them running yet."""
+    silence_libtiff()
     cores = usable_cores()
     threads = settings.threads or max(1, cores // settings.workers)
     metrics = Metrics()

@@ -75,7 +75,8 @@ async def read_upload(request: Request, max_files: int) -> Upload:
         )
     if not upload.files:
         raise BadRequestError(
-            'no picture in the request; send form files, each with a filename, or JSON {"images": [...]}'
+            "no picture in the request; send form files, each with a filename, or "
+            'JSON {"images": [...]}'
         )
     return upload
 
