@@ -1,5 +1,6 @@
 import asyncio
 import http.client
+import json
 import socket
 import threading
 
@@ -180,6 +181,33 @@ def test_a_client_that_leaves_is_not_computed(model):
         first.join(60)
         assert slow.runs == 1
         assert web.get(f"{server.url}/v2/health/ready").status_code == 200
+
+
+def test_the_end_of_a_clients_sending_counts_as_leaving_only_while_it_waits(model):
+    with running(model) as server:
+        slow = Slow(server)
+        url = f"{server.url}/v1/classify"
+        first = threading.Thread(target=lambda: web.post(url, content=picture("red")))
+        first.start()
+        assert slow.entered.wait(60)
+        batcher = server.state.repository.get().batcher
+        waiting = half_closed(
+            server, "POST", "/v1/classify", picture("blue"), when=lambda: batcher.queued == 1
+        )
+        healthy = half_closed(server, "GET", "/v2/health/ready")
+        slow.gate.set()
+        first.join(60)
+        alone = half_closed(server, "POST", "/v1/classify", picture("blue"))
+    assert (waiting.status, json.loads(waiting.read())["code"]) == (499, "client_closed")
+    assert (healthy.status, alone.status, slow.runs) == (200, 200, 2)
+
+
+def half_closed(server, *request, when=lambda: True):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request(*request)
+    until(when)
+    connection.sock.shutdown(socket.SHUT_WR)
+    return connection.getresponse()
 
 
 def test_a_runtime_that_throws_gives_500_and_the_server_goes_on(model):

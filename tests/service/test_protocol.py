@@ -41,8 +41,11 @@ class Echo:
         await send({"type": "http.response.body", "body": answer})
 
 
-def talk(app, *parts, **attributes):
-    """Send the parts, each after the first once the app has begun; return all that comes."""
+def talk(app, *parts, end=False, **attributes):
+    """Send the parts, each after the first once the app has begun; return all that comes.
+
+    With `end` the client closes its sending half, too.
+    """
 
     def client(port):
         with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
@@ -50,6 +53,8 @@ def talk(app, *parts, **attributes):
                 assert index == 0 or app.began.wait(SECONDS)
                 with contextlib.suppress(ConnectionError):  # it does not have to hear us out
                     connection.sendall(part)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
             return b"".join(received(connection))
 
     async def run():
@@ -174,3 +179,35 @@ def test_an_answer_that_is_owed_comes_before_the_end():
     assert head.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in head
     assert json.loads(body) == ["/here", "one"]
+
+
+@pytest.mark.parametrize("sent", [post(b"one") + b"one", (post(b"one") + b"one") * 3])
+def test_a_client_that_has_closed_its_half_is_answered(sent):
+    app = Echo()
+    app.go.clear()
+
+    def eof_received(self):
+        app.go.set()  # nothing was answered before
+        return PatientProtocol.eof_received(self)
+
+    answers = talk(app, sent, end=True, eof_received=eof_received)
+    assert answers.count(b'["/here", "one"]') == sent.count(b"POST")
+    assert answers.count(b"connection: close") == 1
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST /here HTT", post(b"one") + b"on", CHUNKED + b"1\r\nx"]
+)
+def test_a_client_that_ends_before_its_request_does_is_gone(sent):
+    assert talk(Echo(), sent, end=True) == b""
+
+
+def test_every_request_of_a_client_that_left_is_told():
+    heard = []
+
+    async def app(scope, receive, send):
+        await receive()
+        heard.append((await receive())["type"])
+
+    talk(app, post(b"one") + b"one" + post(b"two") + b"t", end=True)
+    assert heard == ["http.disconnect"]
