@@ -261,6 +261,8 @@ def test_another_origins_page_sends_its_key_and_reads_every_answer(model):
             web.get(f"{server.url}/nope", headers=key),
         ]
         foreign = web.post(url, headers={"origin": "https://example.com"})
+        httpx.options(url, headers=asks | {"origin": "https://example.com"}, timeout=60)
+        counted = web.get(f"{server.url}/metrics", headers=key).text
     assert preflight.status_code == 200
     assert (
         preflight.headers["access-control-allow-headers"] == asks["access-control-request-headers"]
@@ -271,6 +273,8 @@ def test_another_origins_page_sends_its_key_and_reads_every_answer(model):
     for answer in answers:
         assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
     assert "access-control-allow-origin" not in foreign.headers
+    for status in (200, 400):
+        assert f'flatfold_requests_total{{route="preflight",status="{status}"}} 1.0' in counted
 
 
 def test_refusals_are_counted_by_their_route(model):
