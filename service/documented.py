@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response as StarletteResponse
 
 import flatfold
-from service import models_api
+from service import examples, models_api
 from service.errors import MethodNotAllowedError, NotFoundError, ServiceError
 from service.http import as_service_error, error_response
 from service.routes import router as own_routes
@@ -37,9 +37,10 @@ def make_framework(state: State) -> FastAPI:
         redirect_slashes=False,  # every answer but 200 is an error that a client can read
     )
     app.state.flatfold = state
-    app.include_router(own_routes)
-    app.include_router(models_api.router)
-    app.include_router(v2_routes)
+    # FastAPI would add an error of its own shape for parameters, of which none is ever sent.
+    errors: dict[int | str, dict[str, Any]] = {"default": examples.ANY_ERROR}
+    for router in (own_routes, models_api.router, v2_routes):
+        app.include_router(router, responses=errors)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _error)
     app.add_exception_handler(ServiceError, _error)

@@ -20,6 +20,12 @@ def error(code: str, message: str) -> dict[str, Any]:
     }
 
 
+ANY_ERROR = {
+    **error("unauthorized", "/v1/models needs an API key: send 'Authorization: Bearer KEY'"),
+    "description": "any other error: a key is missing, a limit is passed, the server is stopping",
+}
+
+
 def answer(example: dict[str, Any]) -> dict[str, Any]:
     """Return the documentation of a small answer, by its example."""
     schema = {"type": "object", "required": list(example)}

@@ -6,6 +6,7 @@ FastAPI has routes for the same paths, which document them and never run.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from service import health
 from service.classify import classify
@@ -49,8 +50,11 @@ def find_hot(method: str, path: str) -> tuple[str, Handler] | None:
 
 def _infer_handler(name: str, version: str | None) -> Handler:
     async def handle(state: State, request: Request) -> Response:
+        wanted = version
+        if wanted is None and request.query:
+            wanted = dict(parse_qsl(request.query.decode("latin-1"))).get("version")
         status, headers, body = await infer(
-            state, name, version, request.headers, request.body, deadline=request.deadline
+            state, name, wanted, request.headers, request.body, deadline=request.deadline
         )
         return Response(status, body, content_type=None, headers=tuple(headers))
 

@@ -39,7 +39,13 @@ async def ready() -> None:
     """Answer 200 once the models are loaded, and 503 from the moment of SIGTERM on."""
 
 
-@router.get("/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    tags=["operations"],
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 async def metrics() -> None:
     """Return the metrics of the whole server, all workers together."""
 

@@ -36,6 +36,17 @@ def test_every_operation_says_what_it_does(schema):
     assert all(operation.get("summary") for operation in operations)
 
 
+def test_every_error_is_documented_in_the_one_shape(schema):
+    for path in schema["paths"].values():
+        for operation in path.values():
+            answers = operation["responses"]
+            assert "default" in answers
+            for status, answer in answers.items():
+                if status != "200":
+                    content = answer["content"]["application/json"]["schema"]
+                    assert content["required"] == ["error", "code"]
+
+
 def test_classify_documents_every_body_and_error_with_examples(schema):
     operation = schema["paths"]["/v1/classify"]["post"]
     bodies = operation["requestBody"]["content"]
