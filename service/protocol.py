@@ -68,6 +68,8 @@ class PatientProtocol(HttpToolsProtocol):
                         f"the limit is {MAX_HEAD}: send fewer or shorter header lines"
                     )
                 )
+            elif self._timer is None and self.timeout_keep_alive_task is None:
+                self._rest()
 
     def on_message_begin(self) -> None:
         """Start the clock for the head that began."""
@@ -158,6 +160,16 @@ class PatientProtocol(HttpToolsProtocol):
         lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         first = b"%b %b HTTP/%b" % (method, self.url, version.encode())
         return b"\r\n".join([first, *lines, b"", b""])
+
+    def _rest(self) -> None:
+        """Keep the clock for idle connections running when what came began no request.
+
+        Each read stops it, be it a stray line's end or the rest of a body that was refused unread.
+        """
+        if self.header_timeout and self.cycle is not None and self.cycle.response_complete:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _start(self) -> None:
         if self.header_timeout:

@@ -211,3 +211,22 @@ def test_every_request_of_a_client_that_left_is_told():
 
     talk(app, post(b"one") + b"one" + post(b"two") + b"t", end=True)
     assert heard == ["http.disconnect"]
+
+
+@pytest.mark.parametrize("more", [b"1\r\nx", b"1\r\n", b"0\r\n\r\n", b"0\r\n\r\n\r\n"])
+def test_what_comes_behind_an_answer_keeps_no_connection_open(more):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"at once"})
+
+    def connection_made(self, transport):
+        PatientProtocol.connection_made(self, transport)
+        self.timeout_keep_alive = 0.05
+
+    def on_response_complete(self):
+        PatientProtocol.on_response_complete(self)
+        app.began.set()  # the client goes on
+
+    app.began = threading.Event()
+    methods = {"connection_made": connection_made, "on_response_complete": on_response_complete}
+    assert b"at once" in talk(app, CHUNKED, more, **methods)
