@@ -14,13 +14,19 @@ from service.http import error_response
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 logger = logging.getLogger(__name__)
 
 MAX_HEAD = 65_536  # bytes; what comes in one read with the head's first byte is not counted
+
+
+MAX_PIPELINED = 100  # requests that wait behind one that is answered; each takes kilobytes
+
+
+class TooManyAtOnceError(Exception):
+    """More requests wait on one connection than are kept; those that came before are answered."""
 
 
 class HeadTooLargeError(ServiceError):
@@ -40,7 +46,7 @@ class PatientProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _head: int | None = None  # bytes of the head, or of a body's trailers, that is not whole yet
     _refused = False
-    _cycles: Sequence[RequestResponseCycle] = ()
+    _running: RequestResponseCycle | None = None  # others wait behind it where they are pipelined
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Start the clock: a connection has to say something."""
@@ -84,8 +90,11 @@ class PatientProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():  # it comes again, see _parse
             return
         self._stop()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise TooManyAtOnceError
         super().on_headers_complete()
-        self._cycles = [*self._owed(), self.cycle]
+        if not self.pipeline:
+            self._running = self.cycle
         # The application's first receive() is answered at once, with as much of the body as came
         # along with the head: so it knows, at no cost, whether there is anything to wait for.
         self.cycle.message_event.set()
@@ -105,31 +114,31 @@ class PatientProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on with the request that waits behind, if there is one."""
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
+
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes whatever is owed
         """Answer the request that came whole before the client's end, and only then close.
 
         A client may close its sending half and listen on. One that has left looks the same: whoever
         waits in `receive` is woken, and may drop what nobody may be waiting for.
         """
-        owed = self._owed()
-        if not owed or owed[-1].more_body:
+        if self._running is None or self.cycle.response_complete or self.cycle.more_body:
             return False
-        owed[-1].keep_alive = False
-        for cycle in owed:
-            cycle.message_event.set()
+        self.cycle.keep_alive = False
+        self._running.message_event.set()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock, and let every request know; uvicorn tells the last one alone."""
+        """Stop the clock, and let the request that runs know; uvicorn tells the last one alone."""
         self._stop()
-        for cycle in self._owed():
-            cycle.disconnected = True
-            cycle.message_event.set()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
-
-    def _owed(self) -> list[RequestResponseCycle]:
-        """Return the requests that have no whole answer yet, in order: several, if pipelined."""
-        return [cycle for cycle in self._cycles if not cycle.response_complete]
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser, and keep it from taking `Upgrade` for the end of HTTP.

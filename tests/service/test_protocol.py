@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.protocol import MAX_HEAD, PatientProtocol
+from service.protocol import MAX_HEAD, MAX_PIPELINED, PatientProtocol
 
 SECONDS = 60
 BODY = b"GET /other HTTP/1.1\r\nhost: x\r\n\r\n"  # a body that would pass for a request
@@ -211,6 +211,12 @@ def test_every_request_of_a_client_that_left_is_told():
 
     talk(app, post(b"one") + b"one" + post(b"two") + b"t", end=True)
     assert heard == ["http.disconnect"]
+
+
+def test_of_too_many_requests_at_once_those_that_came_first_are_answered():
+    answers = talk(Echo(), post(b"") * (2 * MAX_PIPELINED))
+    assert answers.count(b" 200 OK") == MAX_PIPELINED + 1  # one ran, the others waited behind it
+    assert answers.count(b"connection: close") == 1
 
 
 @pytest.mark.parametrize("more", [b"1\r\nx", b"1\r\n", b"0\r\n\r\n", b"0\r\n\r\n\r\n"])
