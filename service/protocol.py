@@ -44,6 +44,7 @@ class PatientProtocol(HttpToolsProtocol):
     header_timeout: ClassVar[float] = 10.0  # seconds; 0 for no limit
 
     _timer: asyncio.TimerHandle | None = None
+    _looking: asyncio.TimerHandle | None = None
     _head: int | None = None  # bytes of the head, or of a body's trailers, that is not whole yet
     _refused = False
     _running: RequestResponseCycle | None = None  # others wait behind it where they are pipelined
@@ -132,9 +133,34 @@ class PatientProtocol(HttpToolsProtocol):
         self._running.message_event.set()
         return True
 
+    def pause_writing(self) -> None:
+        """Start to look whether the client takes the answer that it asked for."""
+        super().pause_writing()
+        self._look(self.transport.get_write_buffer_size() + 1)
+
+    def resume_writing(self) -> None:
+        """Stop to look."""
+        super().resume_writing()
+        self._stop_looking()
+
+    def _look(self, before: int) -> None:
+        """Cut off a client that took nothing of its answer since the last look."""
+        left = self.transport.get_write_buffer_size()
+        if left >= before:
+            logger.info("a client did not take its answer: %d bytes were left", left)
+            self.transport.abort()
+        elif self.header_timeout:
+            self._looking = self.loop.call_later(self.header_timeout, self._look, left)
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock, and let the request that runs know; uvicorn tells the last one alone."""
         self._stop()
+        self._stop_looking()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()

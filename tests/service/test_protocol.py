@@ -213,6 +213,22 @@ def test_every_request_of_a_client_that_left_is_told():
     assert heard == ["http.disconnect"]
 
 
+def test_a_client_that_takes_nothing_of_its_answer_is_cut_off():
+    whole = bytes(64 * 1024 * 1024)  # more than the kernel takes on both sides
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": whole})
+
+    def connection_lost(self, exc):
+        PatientProtocol.connection_lost(self, exc)
+        app.began.set()  # only now the client begins to read
+
+    app.began = threading.Event()
+    answer = talk(app, GET, b"", header_timeout=0.05, connection_lost=connection_lost)
+    assert 0 < len(answer) < len(whole)
+
+
 def test_of_too_many_requests_at_once_those_that_came_first_are_answered():
     answers = talk(Echo(), post(b"") * (2 * MAX_PIPELINED))
     assert answers.count(b" 200 OK") == MAX_PIPELINED + 1  # one ran, the others waited behind it
