@@ -39,6 +39,7 @@ _TURNS = {
 
 # TIFF's tag that says what 0 stands for, and its value for white.
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_BITS, _PLANAR, _PLANE_BY_PLANE = 258, 284, 2
 
 
 class PictureError(FlatfoldError):
@@ -76,7 +77,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises:
         PictureTooLargeError: the header promises more than `max_pixels`.
-        PictureError: empty, unknown format, or a corrupt header.
+        PictureError: empty, unknown format or kind, or a corrupt header.
     """
     if not data:
         raise PictureError("the picture is empty: 0 bytes")
@@ -95,6 +96,11 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         ) from error
     except Exception as error:  # what Pillow raises on damaged files shares no base class
         raise PictureError(f"the picture's header is corrupt: {_reason(error)}") from error
+    if _is_misread(image):
+        raise PictureError(
+            "a TIFF of 16 bits a channel, plane by plane and without compression, is not read "
+            "here; save it with its channels side by side, or compressed"
+        )
     columns, rows = image.size
     if columns * rows > max_pixels:
         raise PictureTooLargeError(
@@ -150,6 +156,17 @@ def centre_box(size: tuple[int, int], height: int, width: int) -> tuple[float, f
     left = (columns - width * scale) / 2
     top = (rows - height * scale) / 2
     return (left, top, left + width * scale, top + height * scale)
+
+
+def _is_misread(image: Image.Image) -> bool:
+    """Say whether Pillow would take the bytes of a plane's 16-bit values for values of 8 bits."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    return (
+        tags.get(_PLANAR) == _PLANE_BY_PLANE
+        and image.mode in ("RGB", "RGBA", "CMYK")
+        and max(tags.get(_BITS, (8,))) > 8
+        and any(tile.codec_name == "raw" for tile in image.tile)  # type: ignore[attr-defined]
+    )
 
 
 def _is_negative(image: Image.Image) -> bool:

@@ -229,6 +229,22 @@ def test_more_pixels_than_pillow_itself_allows(side):
         load_picture(png_header(side, side), 32, 32)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_planes_are_read_well_or_not_at_all(dtype, compression):
+    tifffile = pytest.importorskip("tifffile")
+    planes = np.moveaxis(PIXELS, 2, 0).astype(dtype) * dtype(np.iinfo(dtype).max // 255)
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, planes, photometric="rgb", planarconfig="separate", compression=compression
+    )
+    if dtype is np.uint16 and compression is None:
+        with pytest.raises(PictureError, match="save it with its channels side by side"):
+            load_picture(file.getvalue(), 32, 32)
+    else:
+        assert np.array_equal(load_picture(file.getvalue(), 32, 32), PIXELS)
+
+
 PALETTE = encode(Image.new("P", (32, 32)))
 
 
