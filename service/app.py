@@ -18,6 +18,7 @@ from service.decode import Decoder
 from service.framework import LazyFramework
 from service.gate import Gate
 from service.hot import find_hot
+from service.logs import silence_libtiff
 from service.metrics import Metrics
 from service.repository import Repository
 from service.runtime import RuntimeOptions
@@ -25,8 +26,6 @@ from service.state import State
 from service.tracing import make_tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
     from starlette.types import ASGIApp
 
@@ -45,24 +44,16 @@ def build_app(settings: Settings) -> tuple[ASGIApp, State]:
     state = build_state(settings)
     guard = Guard(keys(settings.api_keys), keys(settings.admin_keys))
     gate = Gate(LazyFramework(state), state, find_hot, guard)
-    return _with_cors(gate, keys(settings.cors)) if settings.cors else gate, state
+    if not settings.cors:
+        return gate, state
+    from service.cors import Cors  # noqa: PLC0415 (slow, and seldom needed)
 
-
-def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Answer browsers' preflights, which carry no key, and let `origins` read every answer."""
-    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415 (slow, and seldom needed)
-
-    return CORSMiddleware(
-        app,
-        origins,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["X-Request-Id", "Retry-After", "Inference-Header-Content-Length"],
-    )
+    return Cors(gate, keys(settings.cors), state.metrics), state
 
 
 def build_state(settings: Settings) -> State:
     """Return the service's parts, nothing of them running yet."""
+    silence_libtiff()
     cores = usable_cores()
     threads = settings.threads or max(1, cores // settings.workers)
     metrics = Metrics()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import reprlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -93,22 +94,24 @@ def parse_model(value: Any) -> str | None:
         BadRequestError: not a text.
     """
     if value is not None and not isinstance(value, str):
-        raise BadRequestError(f"model must be a model's name, got {value!r}")
+        raise BadRequestError(f"model must be a model's name, got {reprlib.repr(value)}")
     return value or None
 
 
 def parse_top_k(value: Any, classes: int) -> int:
-    """Return how many predictions to give, `classes` at most.
+    """Return how many predictions to give, `classes` at most; 5 where nothing or "" was given.
 
     Raises:
         BadRequestError: not a whole number of at least 1.
     """
-    if value is None:
+    if value is None or value == "":
         return min(DEFAULT_TOP_K, classes)
-    text = str(value)
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or int(text[:9]) < 1:
-        raise BadRequestError(f"top_k must be a whole number of at least 1, got {value!r}")
-    return min(int(text[:9]), classes)
+    digits = str(value).lstrip("0") if isinstance(value, str | int) else ""
+    if not (digits.isascii() and digits.isdigit()):
+        raise BadRequestError(
+            f"top_k must be a whole number of at least 1, got {reprlib.repr(value)}"
+        )
+    return min(int(digits[:9]), classes)
 
 
 def predictions(labels: tuple[str, ...], scores: list[float], top_k: int) -> list[dict[str, Any]]:

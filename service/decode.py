@@ -21,6 +21,7 @@ from service.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Executor
 
     import numpy as np
@@ -50,12 +51,17 @@ class Decoder:
         self._max_pixels = max_pixels
 
     async def decode(
-        self, files: list[bytes], height: int, width: int, *, deadline: float | None = None
+        self,
+        files: Sequence[bytes | ServiceError],
+        height: int,
+        width: int,
+        *,
+        deadline: float | None = None,
     ) -> list[Pixels | ServiceError]:
         """Return for each file its pixels, uint8 (height, width, 3), or what is wrong with it.
 
         Args:
-            files: the pictures' bytes.
+            files: the pictures' bytes; what is an error already stays one.
             height: rows wanted.
             width: columns wanted.
             deadline: `time.monotonic()` after which nobody waits; None for never.
@@ -68,6 +74,9 @@ class Decoder:
         outcomes: list[Pixels | ServiceError | asyncio.Future[Pixels]] = []
         spare = INLINE_BYTES
         for file in files:
+            if isinstance(file, ServiceError):
+                outcomes.append(file)
+                continue
             spare -= len(file)
             outcomes.append(self._begin(file, height, width, inline=spare >= 0))
         threads = [each for each in outcomes if isinstance(each, asyncio.Future)]

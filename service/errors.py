@@ -3,7 +3,7 @@
 ServiceError
 |- BadRequestError 400          |- UnprocessableError 422
 |- UnauthorizedError 401        |- OverloadedError 429 (Retry-After)
-|- NotFoundError 404            |- ClientClosedError 499 (never sent: nobody listens)
+|- NotFoundError 404            |- ClientClosedError 499 (seldom heard by anybody)
 |  `- ModelNotFoundError        |- InternalError 500
 |- MethodNotAllowedError 405    |- NotReadyError 503 (Retry-After)
 |- RequestTimeoutError 408      `- DeadlineExceededError 504
@@ -90,7 +90,7 @@ class OverloadedError(ServiceError):
 
 
 class ClientClosedError(ServiceError):
-    """The client went away before its answer; the status appears in logs and metrics alone."""
+    """The client went away before its answer, as far as can be seen; for logs and metrics."""
 
     status, code = 499, "client_closed"
 

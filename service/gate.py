@@ -71,6 +71,9 @@ class Gate:
         except asyncio.CancelledError:
             if exchange.client_gone:
                 exchange.status = ClientClosedError.status
+                await exchange.fail(
+                    ClientClosedError("the connection's end came while the request waited")
+                )
             elif self._state.draining:
                 error = NotReadyError("the server stopped before the answer was ready; try again")
                 await exchange.fail(error)
@@ -224,11 +227,12 @@ class _Exchange:
             await send_response(self.send, error_response(error))
 
     def watch(self, receive: Receive) -> asyncio.Task[None]:
-        """Cancel the current task when the client leaves."""
+        """Cancel the current task when the client leaves, or seems to: see `PatientProtocol`."""
         task = asyncio.current_task()
 
         async def wait() -> None:
-            if (await receive())["type"] == "http.disconnect" and task is not None:
+            await receive()  # the body is whole, so that nothing else can come
+            if task is not None:
                 self.client_gone = True
                 task.cancel()
 

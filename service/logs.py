@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import sys
 from datetime import UTC, datetime
@@ -54,4 +56,18 @@ def configure(level: str, style: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)  # a library's, too, are events: one line of JSON where it is JSON
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our errors say it already
+    for library in ("PIL", "python_multipart"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # our errors say it already
+
+
+def silence_libtiff() -> None:
+    """Keep libtiff, by which Pillow reads TIFFs, from writing about damaged ones by itself.
+
+    It writes to standard error, between our lines, and our errors say it already.
+    """
+    from PIL import _imaging  # noqa: PLC0415 (not needed by a process that decodes nothing)
+
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow that has it built in
+        library = ctypes.CDLL(_imaging.__file__)
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)

@@ -15,9 +15,18 @@ from service.http import error_response
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 logger = logging.getLogger(__name__)
 
 MAX_HEAD = 65_536  # bytes; what comes in one read with the head's first byte is not counted
+
+
+MAX_PIPELINED = 100  # requests that wait behind one that is answered; each takes kilobytes
+
+
+class TooManyAtOnceError(Exception):
+    """More requests wait on one connection than are kept; those that came before are answered."""
 
 
 class HeadTooLargeError(ServiceError):
@@ -35,8 +44,10 @@ class PatientProtocol(HttpToolsProtocol):
     header_timeout: ClassVar[float] = 10.0  # seconds; 0 for no limit
 
     _timer: asyncio.TimerHandle | None = None
+    _looking: asyncio.TimerHandle | None = None
     _head: int | None = None  # bytes of the head, or of a body's trailers, that is not whole yet
     _refused = False
+    _running: RequestResponseCycle | None = None  # others wait behind it where they are pipelined
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Start the clock: a connection has to say something."""
@@ -64,6 +75,8 @@ class PatientProtocol(HttpToolsProtocol):
                         f"the limit is {MAX_HEAD}: send fewer or shorter header lines"
                     )
                 )
+            elif self._timer is None and self.timeout_keep_alive_task is None:
+                self._rest()
 
     def on_message_begin(self) -> None:
         """Start the clock for the head that began."""
@@ -78,7 +91,11 @@ class PatientProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():  # it comes again, see _parse
             return
         self._stop()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise TooManyAtOnceError
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
         # The application's first receive() is answered at once, with as much of the body as came
         # along with the head: so it knows, at no cost, whether there is anything to wait for.
         self.cycle.message_event.set()
@@ -98,9 +115,55 @@ class PatientProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on with the request that waits behind, if there is one."""
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes whatever is owed
+        """Answer the request that came whole before the client's end, and only then close.
+
+        A client may close its sending half and listen on. One that has left looks the same: whoever
+        waits in `receive` is woken, and may drop what nobody may be waiting for.
+        """
+        if self._running is None or self.cycle.response_complete or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        self._running.message_event.set()
+        return True
+
+    def pause_writing(self) -> None:
+        """Start to look whether the client takes the answer that it asked for."""
+        super().pause_writing()
+        self._look(self.transport.get_write_buffer_size() + 1)
+
+    def resume_writing(self) -> None:
+        """Stop to look."""
+        super().resume_writing()
+        self._stop_looking()
+
+    def _look(self, before: int) -> None:
+        """Cut off a client that took nothing of its answer since the last look."""
+        left = self.transport.get_write_buffer_size()
+        if left >= before:
+            logger.info("a client did not take its answer: %d bytes were left", left)
+            self.transport.abort()
+        elif self.header_timeout:
+            self._looking = self.loop.call_later(self.header_timeout, self._look, left)
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clock, and let the request that runs know; uvicorn tells the last one alone."""
         self._stop()
+        self._stop_looking()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def _parse(self, data: bytes) -> None:
@@ -132,6 +195,16 @@ class PatientProtocol(HttpToolsProtocol):
         lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         first = b"%b %b HTTP/%b" % (method, self.url, version.encode())
         return b"\r\n".join([first, *lines, b"", b""])
+
+    def _rest(self) -> None:
+        """Keep the clock for idle connections running when what came began no request.
+
+        Each read stops it, be it a stray line's end or the rest of a body that was refused unread.
+        """
+        if self.header_timeout and self.cycle is not None and self.cycle.response_complete:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _start(self) -> None:
         if self.header_timeout:

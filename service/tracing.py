@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags.
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+# https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags; no ff, no zeros alone.
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 _VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 def trace_id(headers: Mapping[bytes, bytes]) -> str | None:
     """Return the caller's trace id, 32 hexadecimal digits; None without a valid traceparent."""
     found = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
-    return found[1].decode() if found and found[1].strip(b"0") else None
+    return found[1].decode() if found else None
 
 
 class Tracing:

@@ -37,8 +37,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What Pillow's decoders raise on damaged files.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError)
+# TIFF's tag that says what 0 stands for, and its value for white.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_BITS, _PLANAR, _PLANE_BY_PLANE = 258, 284, 2
 
 
 class PictureError(FlatfoldError):
@@ -76,7 +77,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises:
         PictureTooLargeError: the header promises more than `max_pixels`.
-        PictureError: empty, unknown format, or a corrupt header.
+        PictureError: empty, unknown format or kind, or a corrupt header.
     """
     if not data:
         raise PictureError("the picture is empty: 0 bytes")
@@ -93,8 +94,13 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"the picture's header promises {PILLOW_CEILING / 1e6:.0f} MP or more; "
             f"the limit is {max_pixels / 1e6:.1f} MP"
         ) from error
-    except _DAMAGE as error:
-        raise PictureError(f"the picture's header is corrupt: {error}") from error
+    except Exception as error:  # what Pillow raises on damaged files shares no base class
+        raise PictureError(f"the picture's header is corrupt: {_reason(error)}") from error
+    if _is_misread(image):
+        raise PictureError(
+            "a TIFF of 16 bits a channel, plane by plane and without compression, is not read "
+            "here; save it with its channels side by side, or compressed"
+        )
     columns, rows = image.size
     if columns * rows > max_pixels:
         raise PictureTooLargeError(
@@ -112,10 +118,14 @@ def render(image: Image.Image, height: int, width: int, *, draft: bool = True) -
     """
     try:
         return _pixels(image, height, width, draft=draft)
-    except _DAMAGE as error:
+    except Exception as error:  # see open_picture
         raise PictureError(
-            f"the {image.format} picture is truncated or corrupt: {error}"
+            f"the {image.format} picture is truncated or corrupt: {_reason(error)}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _pixels(image: Image.Image, height: int, width: int, *, draft: bool) -> NDArray[np.uint8]:
@@ -123,7 +133,7 @@ def _pixels(image: Image.Image, height: int, width: int, *, draft: bool) -> NDAr
         # libjpeg never scales below the size asked for, whichever way EXIF turns the picture.
         side = DRAFT_FACTOR * max(height, width)
         image.draft(None, (side, side))
-    image = _opaque(_upright(image))
+    image = _opaque(_upright(image), negative=_is_negative(image))
     if image.size != (width, height):
         image = image.resize(
             (width, height), Image.Resampling.BILINEAR, box=centre_box(image.size, height, width)
@@ -148,10 +158,28 @@ def centre_box(size: tuple[int, int], height: int, width: int) -> tuple[float, f
     return (left, top, left + width * scale, top + height * scale)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _is_misread(image: Image.Image) -> bool:
+    """Say whether Pillow would take the bytes of a plane's 16-bit values for values of 8 bits."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    return (
+        tags.get(_PLANAR) == _PLANE_BY_PLANE
+        and image.mode in ("RGB", "RGBA", "CMYK")
+        and max(tags.get(_BITS, (8,))) > 8
+        and any(tile.codec_name == "raw" for tile in image.tile)  # type: ignore[attr-defined]
+    )
+
+
+def _is_negative(image: Image.Image) -> bool:
+    """Say whether 0 is white in a picture of more than 8 bits; of fewer, Pillow turns it itself."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    return image.mode.startswith(("I", "F")) and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def _opaque(image: Image.Image, *, negative: bool) -> Image.Image:
     """Return `image` in mode RGB, or L where it is grey and three channels would only be larger."""
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(image))
+        grey = _eight_bits(image)
+        return Image.fromarray(255 - grey if negative else grey)
     if image.has_transparency_data:
         colours = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
@@ -165,14 +193,18 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     """Scale the full range of 16 bits to 8, which Pillow would clip; transparent is white here too.
 
-    All is done in place: the largest pictures are the reason for the limit on pixels.
+    Floats reach from 0 to 1, to 255 or to 65535, whichever holds the largest of them. All is done
+    in place: the largest pictures are the reason for the limit on pixels.
     """
     values = np.array(image)  # uint16, int32 or float32
     transparent = values == image.info.get("transparency", math.nan)  # NaN equals nothing
     if image.mode == "F":
         np.nan_to_num(values, copy=False)  # NaN is black
-        if values.max(initial=0) > 255:
+        largest = values.max(initial=0)
+        if largest > 255:
             values /= 257  # 65535 -> 255
+        elif largest <= 1:
+            values *= 255
         np.rint(values, out=values)
         np.clip(values, 0, 255, out=values)
     else:

@@ -120,6 +120,29 @@ def test_what_is_no_number_is_black_and_infinity_is_white(rest):
     assert (seen[1:] == round(rest / 257)).all()
 
 
+def test_floats_up_to_one_reach_from_black_to_white():
+    floats = PIXELS[..., 0] / np.float32(255)
+    floats[0, :3] = [0, 1, np.nan]
+    expected = PIXELS[..., 0].copy()
+    expected[0, :3] = [0, 255, 0]
+    seen = load_picture(encode(Image.fromarray(floats), "TIFF"), 32, 32)
+    assert np.array_equal(seen[..., 0], expected)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_white_may_be_zero(dtype, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    scale = 257 if dtype is np.uint16 else 1
+    image = Image.fromarray(PIXELS[..., 0].astype(dtype) * dtype(scale))
+    black, white = (struct.pack("<HHIHH", 262, 3, 1, zero, 0) for zero in (1, 0))
+    data = encode(image, "TIFF", exif=exif)
+    assert data.count(black) == 1
+    seen = load_picture(data.replace(black, white), 32, 32)
+    assert np.array_equal(seen, 255 - load_picture(data, 32, 32))
+
+
 def test_a_transparent_grey_of_sixteen_bits_becomes_white():
     deep = np.full((32, 32), 40_000, np.uint16)
     deep[0] = 40_001
@@ -206,6 +229,25 @@ def test_more_pixels_than_pillow_itself_allows(side):
         load_picture(png_header(side, side), 32, 32)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_planes_are_read_well_or_not_at_all(dtype, compression):
+    tifffile = pytest.importorskip("tifffile")
+    planes = np.moveaxis(PIXELS, 2, 0).astype(dtype) * dtype(np.iinfo(dtype).max // 255)
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, planes, photometric="rgb", planarconfig="separate", compression=compression
+    )
+    if dtype is np.uint16 and compression is None:
+        with pytest.raises(PictureError, match="save it with its channels side by side"):
+            load_picture(file.getvalue(), 32, 32)
+    else:
+        assert np.array_equal(load_picture(file.getvalue(), 32, 32), PIXELS)
+
+
+PALETTE = encode(Image.new("P", (32, 32)))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -214,6 +256,7 @@ def test_more_pixels_than_pillow_itself_allows(side):
         (b"%PDF-1.7\n", "not a picture"),
         (encode(Image.fromarray(PIXELS), "JPEG")[:200], "truncated|header"),
         (png_header(32, 32), "truncated|corrupt"),
+        (PALETTE[:33] + PALETTE[PALETTE.index(b"IDAT") - 4 :], "corrupt: AssertionError"),
     ],
 )
 def test_what_is_no_picture_is_told_so(data, message):

@@ -94,9 +94,30 @@ def test_json_with_base64(server):
     assert len(answer.json()["results"][0]["predictions"]) == 1
 
 
-def test_top_k_is_bounded_by_the_labels(server):
-    answer = post(server, content=picture("red"), params={"top_k": 99})
-    assert len(answer.json()["results"][0]["predictions"]) == 3
+def test_bad_base64_fails_alone(server):
+    text = base64.b64encode(picture("green")).decode()
+    results = post(server, json={"images": ["not base64!", text]}).json()["results"]
+    assert results[0]["code"] == "bad_request"
+    assert results[1]["predictions"][0]["label"] == "green"
+
+
+@pytest.mark.parametrize(("value", "count"), [("99", 3), ("9" * 99, 3), ("0" * 9 + "2", 2)])
+def test_top_k_is_bounded_by_the_labels(server, value, count):
+    answer = post(server, content=picture("red"), params={"top_k": value})
+    assert len(answer.json()["results"][0]["predictions"]) == count
+
+
+def test_an_empty_field_of_a_form_is_none(server):
+    fields = {"top_k": "", "model": ""}
+    assert tops(post(server, data=fields, files={"f": ("f", picture("red"))})) == ["red"]
+
+
+@pytest.mark.parametrize("name", ["top_k", "model"])
+def test_an_error_repeats_little_of_what_came(server, name):
+    images = [base64.b64encode(picture("red")).decode()]
+    answer = post(server, json={"images": images, name: [[0] * 9999] * 9})
+    assert answer.status_code == 400
+    assert len(answer.content) < 500
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²"])

@@ -1,5 +1,6 @@
 import asyncio
 import http.client
+import json
 import socket
 import threading
 
@@ -182,6 +183,33 @@ def test_a_client_that_leaves_is_not_computed(model):
         assert web.get(f"{server.url}/v2/health/ready").status_code == 200
 
 
+def test_the_end_of_a_clients_sending_counts_as_leaving_only_while_it_waits(model):
+    with running(model) as server:
+        slow = Slow(server)
+        url = f"{server.url}/v1/classify"
+        first = threading.Thread(target=lambda: web.post(url, content=picture("red")))
+        first.start()
+        assert slow.entered.wait(60)
+        batcher = server.state.repository.get().batcher
+        waiting = half_closed(
+            server, "POST", "/v1/classify", picture("blue"), when=lambda: batcher.queued == 1
+        )
+        healthy = half_closed(server, "GET", "/v2/health/ready")
+        slow.gate.set()
+        first.join(60)
+        alone = half_closed(server, "POST", "/v1/classify", picture("blue"))
+    assert (waiting.status, json.loads(waiting.read())["code"]) == (499, "client_closed")
+    assert (healthy.status, alone.status, slow.runs) == (200, 200, 2)
+
+
+def half_closed(server, *request, when=lambda: True):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request(*request)
+    until(when)
+    connection.sock.shutdown(socket.SHUT_WR)
+    return connection.getresponse()
+
+
 def test_a_runtime_that_throws_gives_500_and_the_server_goes_on(model):
     with running(model) as server:
         batcher = server.state.repository.get().batcher
@@ -233,6 +261,8 @@ def test_another_origins_page_sends_its_key_and_reads_every_answer(model):
             web.get(f"{server.url}/nope", headers=key),
         ]
         foreign = web.post(url, headers={"origin": "https://example.com"})
+        httpx.options(url, headers=asks | {"origin": "https://example.com"}, timeout=60)
+        counted = web.get(f"{server.url}/metrics", headers=key).text
     assert preflight.status_code == 200
     assert (
         preflight.headers["access-control-allow-headers"] == asks["access-control-request-headers"]
@@ -243,6 +273,8 @@ def test_another_origins_page_sends_its_key_and_reads_every_answer(model):
     for answer in answers:
         assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
     assert "access-control-allow-origin" not in foreign.headers
+    for status in (200, 400):
+        assert f'flatfold_requests_total{{route="preflight",status="{status}"}} 1.0' in counted
 
 
 def test_refusals_are_counted_by_their_route(model):

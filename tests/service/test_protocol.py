@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.protocol import MAX_HEAD, PatientProtocol
+from service.protocol import MAX_HEAD, MAX_PIPELINED, PatientProtocol
 
 SECONDS = 60
 BODY = b"GET /other HTTP/1.1\r\nhost: x\r\n\r\n"  # a body that would pass for a request
@@ -41,8 +41,11 @@ class Echo:
         await send({"type": "http.response.body", "body": answer})
 
 
-def talk(app, *parts, **attributes):
-    """Send the parts, each after the first once the app has begun; return all that comes."""
+def talk(app, *parts, end=False, **attributes):
+    """Send the parts, each after the first once the app has begun; return all that comes.
+
+    With `end` the client closes its sending half, too.
+    """
 
     def client(port):
         with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
@@ -50,6 +53,8 @@ def talk(app, *parts, **attributes):
                 assert index == 0 or app.began.wait(SECONDS)
                 with contextlib.suppress(ConnectionError):  # it does not have to hear us out
                     connection.sendall(part)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
             return b"".join(received(connection))
 
     async def run():
@@ -174,3 +179,76 @@ def test_an_answer_that_is_owed_comes_before_the_end():
     assert head.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in head
     assert json.loads(body) == ["/here", "one"]
+
+
+@pytest.mark.parametrize("sent", [post(b"one") + b"one", (post(b"one") + b"one") * 3])
+def test_a_client_that_has_closed_its_half_is_answered(sent):
+    app = Echo()
+    app.go.clear()
+
+    def eof_received(self):
+        app.go.set()  # nothing was answered before
+        return PatientProtocol.eof_received(self)
+
+    answers = talk(app, sent, end=True, eof_received=eof_received)
+    assert answers.count(b'["/here", "one"]') == sent.count(b"POST")
+    assert answers.count(b"connection: close") == 1
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST /here HTT", post(b"one") + b"on", CHUNKED + b"1\r\nx"]
+)
+def test_a_client_that_ends_before_its_request_does_is_gone(sent):
+    assert talk(Echo(), sent, end=True) == b""
+
+
+def test_every_request_of_a_client_that_left_is_told():
+    heard = []
+
+    async def app(scope, receive, send):
+        await receive()
+        heard.append((await receive())["type"])
+
+    talk(app, post(b"one") + b"one" + post(b"two") + b"t", end=True)
+    assert heard == ["http.disconnect"]
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_cut_off():
+    whole = bytes(64 * 1024 * 1024)  # more than the kernel takes on both sides
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": whole})
+
+    def connection_lost(self, exc):
+        PatientProtocol.connection_lost(self, exc)
+        app.began.set()  # only now the client begins to read
+
+    app.began = threading.Event()
+    answer = talk(app, GET, b"", header_timeout=0.05, connection_lost=connection_lost)
+    assert 0 < len(answer) < len(whole)
+
+
+def test_of_too_many_requests_at_once_those_that_came_first_are_answered():
+    answers = talk(Echo(), post(b"") * (2 * MAX_PIPELINED))
+    assert answers.count(b" 200 OK") == MAX_PIPELINED + 1  # one ran, the others waited behind it
+    assert answers.count(b"connection: close") == 1
+
+
+@pytest.mark.parametrize("more", [b"1\r\nx", b"1\r\n", b"0\r\n\r\n", b"0\r\n\r\n\r\n"])
+def test_what_comes_behind_an_answer_keeps_no_connection_open(more):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"at once"})
+
+    def connection_made(self, transport):
+        PatientProtocol.connection_made(self, transport)
+        self.timeout_keep_alive = 0.05
+
+    def on_response_complete(self):
+        PatientProtocol.on_response_complete(self)
+        app.began.set()  # the client goes on
+
+    app.began = threading.Event()
+    methods = {"connection_made": connection_made, "on_response_complete": on_response_complete}
+    assert b"at once" in talk(app, CHUNKED, more, **methods)

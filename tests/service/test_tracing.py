@@ -15,6 +15,9 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     [
         (PARENT.encode(), "0af7651916cd43dd8448eb211c80319c"),
         (b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01", None),
+        (b"00-0af7651916cd43dd8448eb211c80319c-" + b"0" * 16 + b"-01", None),
+        (b"ff" + PARENT.encode()[2:], None),
+        (b"01" + PARENT.encode()[2:], "0af7651916cd43dd8448eb211c80319c"),
         (b"nonsense", None),
         (b"", None),
     ],

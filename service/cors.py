@@ -1,0 +1,42 @@
+"""Which other origins' pages may call, and read every answer (`--cors`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.middleware.cors import CORSMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.datastructures import Headers
+    from starlette.responses import Response
+    from starlette.types import ASGIApp
+
+    from service.metrics import Metrics
+
+
+class Cors(CORSMiddleware):
+    """Answers browsers' preflights, which carry no key, before the gate; counts them, as it would.
+
+    Args:
+        app: the gate.
+        origins: as browsers name them, or `*`.
+        metrics: told of each preflight.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str], metrics: Metrics) -> None:
+        super().__init__(
+            app,
+            origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-Id", "Retry-After", "Inference-Header-Content-Length"],
+        )
+        self._metrics = metrics
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Return the answer to a preflight, 400 where the origin or what it asks is not allowed."""
+        response = super().preflight_response(request_headers)
+        self._metrics.request("preflight", response.status_code, 0.0)
+        return response
