@@ -98,8 +98,10 @@ def _check_data_is_safe(args: argparse.Namespace, model: ModelProto, folder: Pat
 def _fold_and_write(args: argparse.Namespace, model: ModelProto, folder: Path) -> None:
     from export.folding import fold_in_place  # noqa: PLC0415 - onnx, as in `run`
     from export.loading import staged, write_model  # noqa: PLC0415 - as above
+    from export.validity import blaming  # noqa: PLC0415 - as above
 
-    report = fold_in_place(model, merge_branches=not args.no_merge, folder=folder)
+    with blaming(args.model):
+        report = fold_in_place(model, merge_branches=not args.no_merge, folder=folder)
     print(report.summary())
     if args.report is not None:
         with atomic_path(args.report) as path:
