@@ -140,6 +140,7 @@ FORWARD = {
     ),
     "through a mean": lambda: in_front(lambda x: x.mean((2, 3)), nn.Linear(4, 5)),
     "through a pool": lambda: in_front(lambda x: functional.avg_pool2d(x, 2), nn.Conv2d(4, 6, 3)),
+    "through a flatten of free sizes": lambda: in_front(lambda x: x.flatten(1), nn.Linear(256, 5)),
     "through dropout and a changed layout": lambda: in_front(
         lambda x: functional.dropout(x, training=False).contiguous(), nn.Conv2d(4, 6, 1)
     ),
