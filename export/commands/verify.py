@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.samples < 1:
         raise UsageError(f"--samples is {args.samples}; at least 1 is needed")
+    if args.seed < 0:
+        raise UsageError(f"--seed is {args.seed}; 0 or more is needed")
     if args.tolerance is not None and not 0 < args.tolerance < math.inf:
         raise UsageError(f"--tolerance is {args.tolerance}; a positive number is needed, like 1e-5")
     for path in (args.original, args.changed):
