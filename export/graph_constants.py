@@ -55,7 +55,8 @@ def why_unknown(body: Body, value: str) -> str:
     if any(tensor.values.name == value for tensor in sparse):
         return "stored as a sparse tensor, which folding leaves as it is"
     producer = body.producer(value)
-    return f"computed by {producer.label}" if producer else "known only at run time"
+    origin = f"computed by {producer.label}, " if producer else ""
+    return f"{origin}known only at run time"
 
 
 def constant_node_value(node: Node, folder: Path | None) -> NDArray[Any] | None:
