@@ -30,6 +30,7 @@ def fold(model: Any, example: Any = None) -> tuple[Any, FoldReport]:
 
     Raises:
         FoldRefusedError: a batch norm has NaN, infinite or negative statistics; names it.
+        InvalidModelError: the ONNX model breaks ONNX's rules.
         ModuleFoldError: torch cannot write the module down.
         ProofError: the folded module computes something else.
         TypeError: neither kind of model, or a module without an example.

@@ -10,6 +10,7 @@ import numpy as np
 from export.algebra import Affine, DegenerateStatisticsError
 from export.graph import Blocked
 from export.graph_body import is_float
+from export.graph_constants import why_unknown
 from export.report import FoldRefusedError
 
 if TYPE_CHECKING:
@@ -44,10 +45,8 @@ def batch_norm_affine(body: Body, node: Node) -> Affine:
     for slot, what in enumerate(PARAMETERS, start=1):
         value = body.constant(node.input(slot))
         if value is None:
-            raise Blocked(
-                node.name,
-                f"{node.label}: its {what} {node.input(slot)!r} is known only at run time",
-            )
+            why = why_unknown(body, node.input(slot))
+            raise Blocked(node.name, f"{node.label}: its {what} {node.input(slot)!r} is {why}")
         values.append(value)
     try:
         gamma, beta, mean, variance = values

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import onnx
 
 from export.affine_nodes import ARITHMETIC, arithmetic, batch_norm_affine
-from export.graph import Blocked, Node
+from export.graph import Blocked, Graph, Node
 from export.graph_body import Body, open_bodies
+from export.graph_shapes import bodies
 from export.merge import merge_branches
 from export.plan import carry_out, plan_backward, plan_forward
 from export.report import FOLDED, KEPT, FoldReport, Merge, Verdict
 from export.resolve import resolve_constants
 from export.rules import Step, Want
 from export.rules.linear import stored
+from export.validity import blaming
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +38,12 @@ def fold_model(model: ModelProto, *, merge_branches: bool = True) -> tuple[Model
 
     Raises:
         FoldRefusedError: a batch norm has NaN, infinite or negative statistics; names the node.
+        InvalidModelError: the model breaks ONNX's rules.
     """
     folded = onnx.ModelProto()
     folded.CopyFrom(model)
-    return folded, fold_in_place(folded, merge_branches=merge_branches)
+    with blaming(model):
+        return folded, fold_in_place(folded, merge_branches=merge_branches)
 
 
 def fold_in_place(
@@ -52,9 +56,12 @@ def fold_in_place(
         merge_branches: as in `fold_model`.
         folder: where those files are.
     """
-    bodies = open_bodies(model, folder)
+    for proto, _ in bodies(model):
+        Graph(proto).remove_unread()  # first: a body that nothing runs has no verdict
     reports = []
-    for body in reversed(bodies):  # inner bodies first: what they stop reading, the outer one drops
+    for body in reversed(
+        open_bodies(model, folder)
+    ):  # inner bodies first: what they stop reading, the outer one drops
         body.reindex()
         reports.append(fold_body(body, merge_branches=merge_branches))
     return FoldReport(

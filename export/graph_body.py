@@ -240,13 +240,16 @@ class Body(Graph):
         if self.is_function:
             _keep(self.proto.value_info, lambda info: info.name in self._producers)
             return
-        # An initializer that is an input, too, is part of what callers know.
+        # An initializer that is an input, too, or that a note names, is part of what callers know.
         public = set(self.input_names) if self._model.ir_version >= 4 else set()
+        notes = self.proto.quantization_annotation
+        public |= {name.value for note in notes for name in note.quant_parameter_tensor_names}
         dropped = {n for n in self._initializers if n not in public and not self._uses.get(n)}
         _keep(self.proto.initializer, lambda tensor: tensor.name not in dropped)
         _keep(self.proto.input, lambda info: info.name not in dropped)
         known = {*self._producers, *self.input_names, *self._initializers}
         _keep(self.proto.value_info, lambda info: info.name in known - dropped)
+        _keep(notes, lambda note: note.tensor_name in known - dropped)
         self._initializers = {tensor.name: tensor for tensor in self.proto.initializer}
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from export.graph import Node
+    from export.graph_body import Body
 
 # A value with more elements is left for the run time: expanding it would only bloat the file.
 MAX_ELEMENTS = 1 << 26
@@ -46,6 +47,16 @@ def can_evaluate(node: Node) -> bool:
         and not any(attribute.ref_attr_name for attribute in node.proto.attribute)
         and onnx.defs.has(node.op_type)
     )
+
+
+def why_unknown(body: Body, value: str) -> str:
+    """Return why a value has no constant that folding reads, for a sentence."""
+    sparse = () if body.is_function else body.proto.sparse_initializer
+    if any(tensor.values.name == value for tensor in sparse):
+        return "stored as a sparse tensor, which folding leaves as it is"
+    producer = body.producer(value)
+    origin = f"computed by {producer.label}, " if producer else ""
+    return f"{origin}known only at run time"
 
 
 def constant_node_value(node: Node, folder: Path | None) -> NDArray[Any] | None:

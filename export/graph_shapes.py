@@ -88,11 +88,16 @@ def infer_types(model: ModelProto) -> list[dict[str, ValueType]]:
 
     What cannot be inferred is left out: folding then says what it lacks, and keeps the node.
     """
+    return [_types(body) for body, _ in bodies(inferred(model))]
+
+
+def inferred(model: ModelProto) -> ModelProto:
+    """Return a copy without large initializers that says of each value what inference finds out."""
     bare = _typed_model(model)
     # Where inference fails, the types written into the model are still there.
     with contextlib.suppress(RuntimeError, ValueError, shape_inference.InferenceError):
         bare = shape_inference.infer_shapes(bare, data_prop=True)
-    return [_types(body) for body, _ in bodies(bare)]
+    return bare
 
 
 def _types(body: GraphProto | FunctionProto) -> dict[str, ValueType]:

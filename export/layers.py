@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import onnx
-
+from export.graph_shapes import inferred
 from export.parameters import attribute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import onnx
 
 UNKNOWN = -1
 
@@ -36,8 +37,12 @@ class Layer:
 
 
 def layers(model: onnx.ModelProto) -> list[Layer]:
-    """Return the main graph's nodes; weights behind a DequantizeLinear count at their reader."""
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    """Return the main graph's nodes; weights behind a DequantizeLinear count at their reader.
+
+    Args:
+        model: any; external data may still be in its files.
+    """
+    graph = inferred(model).graph
     shapes = {
         value.name: tuple(
             dim.dim_value if dim.HasField("dim_value") else UNKNOWN
@@ -45,7 +50,7 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
         )
         for value in (*graph.value_info, *graph.input, *graph.output)
     }
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             sizes[node.output[0]] = tuple(node.attribute[0].t.dims)
@@ -54,18 +59,23 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
     return [
         _layer(node, shapes, sizes)
         for node in graph.node
-        if node.output[0] not in sizes and node.op_type != "Constant"
+        if _value(node) not in sizes and node.op_type != "Constant"
     ]
 
 
 def _layer(
     node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], sizes: dict[str, tuple[int, ...]]
 ) -> Layer:
-    output = shapes.get(node.output[0], ())[1:]
+    output = shapes.get(_value(node), ())[1:]
     constants = [sizes[name] for name in node.input if name in sizes]
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     parameters = sum(math.prod(size) for size in constants)
     return Layer(node.name, operator, output, parameters, _macs(node, output, sizes))
+
+
+def _value(node: onnx.NodeProto) -> str:
+    """Return the name of the first output, "" for a custom operator that has none."""
+    return node.output[0] if node.output else ""
 
 
 def _macs(node: onnx.NodeProto, output: Sequence[int], sizes: dict[str, tuple[int, ...]]) -> int:

@@ -23,7 +23,7 @@ from export.module_bodies import inline_grad_modes, kept_in_bodies
 from export.module_body import ModuleBody, to_torch
 from export.module_export import written_down
 from export.module_in_place import without_in_place_calls
-from export.module_operators import arguments, call_name, translate
+from export.module_operators import NUMBER_MINUS, arguments, call_name, translate
 from export.module_preparation import prepare
 from export.module_proof import check
 
@@ -98,6 +98,10 @@ def _store(root: fx.GraphModule, call: Any, added: dict[int, str], body: ModuleB
     if max(added) >= len(_roles(call)):
         _become_linear(call)
         body.constants[added[1]] = body.constants[added[1]].T
+    if call.target is NUMBER_MINUS:
+        call.target = torch.ops.aten.rsub.Tensor
+    if call.target is torch.ops.aten.addmm.default and 2 in added:
+        call.update_kwarg("beta", 1)  # the new addend has it inside
     given = arguments(call)
     roles = _roles(call)
     for slot, value in added.items():

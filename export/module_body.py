@@ -13,9 +13,10 @@ import torch
 from onnx import helper
 from torch import fx
 
+from export.affine_nodes import ARITHMETIC
 from export.graph_body import Body, ModelFacts
 from export.graph_shapes import ValueType
-from export.module_in_place import METADATA, changed_in_place
+from export.module_in_place import METADATA, changed_in_place, may_change, writes
 from export.module_operators import call_name, element, operator, translate, value_of
 from export.module_rules import MODULE_RULES
 from export.rules import RULE_OF
@@ -76,6 +77,8 @@ class ModuleBody(Body):
         elif node.op == "call_function" and operator(node) not in METADATA:
             if not self._is_computed_before(node):
                 proto.node.append(self._call(node))
+            if writes(node):  # what it changes is seen outside, like an output
+                proto.output.add(name=node.name)
         elif node.op == "get_attr" and not changed_in_place(node):
             path, _, name = str(node.target).rpartition(".")
             self._keep(node, getattr(self.root.get_submodule(path), name))
@@ -101,7 +104,9 @@ class ModuleBody(Body):
 
     def _call(self, node: fx.Node) -> Any:
         found = translate(node)
-        if found is None:
+        # Arithmetic that is taken out lets its readers read, later, what it reads now.
+        passing = any(map(may_change, node.all_input_nodes))
+        if found is None or (passing and found.op_type in ARITHMETIC):
             inputs = [source.name for source in node.all_input_nodes]
             name = getattr(operator(node), "__name__", str(node.target))
             return helper.make_node(name, inputs, [node.name], call_name(node), domain=DOMAIN)

@@ -51,8 +51,19 @@ def without_in_place_calls(graph: fx.Graph) -> None:
 
 
 def changed_in_place(node: fx.Node) -> bool:
-    """Whether a reader of `node` changes it."""
-    return any(_changes(reader) and reader.args[0] is node for reader in node.users)
+    """Whether a reader of `node` changes it, or a view of it."""
+    return any(
+        reader.args[0] is node
+        if _changes(reader)
+        else _is_view(reader) and changed_in_place(reader)
+        for reader in node.users
+    )
+
+
+def may_change(node: fx.Node) -> bool:
+    """Whether `node` is a buffer or parameter that some call changes in place, or a view of it."""
+    owner = _owner(node)
+    return owner.op == "get_attr" and changed_in_place(owner)
 
 
 def value_readers(node: fx.Node) -> list[fx.Node]:
@@ -66,20 +77,29 @@ def value_readers(node: fx.Node) -> list[fx.Node]:
 
 def _plain_form(node: fx.Node) -> Any:
     """Return the overload that makes a new value instead; None where nothing is to be done."""
-    if not _changes(node) or node.args[0].op == "get_attr":  # type: ignore[union-attr]  # a node
+    if not _changes(node) or _owner(node).op == "get_attr":
         return None
     packet = getattr(aten, operator(node).__name__.removesuffix("_"), None)
     return getattr(packet, node.target._overloadname, None)  # type: ignore[union-attr] # noqa: SLF001  its only name
 
 
-def _changes(node: fx.Node) -> bool:
+def writes(node: fx.Node) -> bool:
+    """Whether the call changes one of its operands."""
     schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
+def _changes(node: fx.Node) -> bool:
     return (
-        schema is not None
-        and schema.is_mutable
-        and operator(node).__name__.endswith("_")
-        and isinstance(node.args[0], fx.Node)
+        writes(node) and operator(node).__name__.endswith("_") and isinstance(node.args[0], fx.Node)
     )
+
+
+def _owner(node: fx.Node) -> fx.Node:
+    """Return what made the memory that a view or a changing call hands on."""
+    while _changes(node) or _is_view(node):
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _after(node: fx.Node, readers: Iterable[fx.Node]) -> list[fx.Node]:

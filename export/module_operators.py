@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 aten = torch.ops.aten
+NUMBER_MINUS = aten.rsub.Scalar  # `1 - x`; all else takes numbers where it takes tensors
 Make: TypeAlias = "Callable[[dict[str, Any], fx.Node], Translation | None]"  # arguments by name
 
 
@@ -110,11 +111,12 @@ def _linear(*roles: str, turned: bool = False) -> Make:
     def make(given: dict[str, Any], _: fx.Node) -> Translation | None:
         operands = tuple(given[role] for role in roles)
         weight = value_of(operands[1])
-        scaled = any(given.get(factor, 1) != 1 for factor in ("alpha", "beta"))
-        if weight is None or weight.ndim != 2 or scaled:
+        if weight is None or weight.ndim != 2:
             return None
         bias = () if len(operands) == 3 else (None,)
-        return Translation("Linear", operands + bias, {"transB": int(turned)}, roles)
+        attributes: dict[str, Any] = {"transB": int(turned)}
+        attributes |= {name: float(given[name]) for name in ("alpha", "beta") if name in given}
+        return Translation("Linear", operands + bias, attributes, roles)
 
     return make
 
@@ -195,16 +197,20 @@ def _pad(given: dict[str, Any], node: fx.Node) -> Translation | None:
     return Translation("Pad", (given["self"],), attributes | {"value": float(given["value"] or 0)})
 
 
-def _arithmetic(op_type: str) -> Make:
+def _arithmetic(op_type: str, *roles: str) -> Make:
+    """`left op right`, which have these names; numbers may be among them."""
+
     def make(given: dict[str, Any], node: fx.Node) -> Translation | None:
-        tensors = getattr(node.target, "_overloadname", "") == "Tensor"
-        if not tensors or given.get("alpha", 1) != 1:
+        overload = getattr(node.target, "_overloadname", "")
+        if overload != "Tensor" and node.target is not NUMBER_MINUS:
             return None
-        operands = (given["self"], given["other"])
+        if given.get("alpha", 1) != 1:
+            return None
+        operands = tuple(given[role] for role in roles)
         types = {value.dtype for value in map(value_of, (*operands, node)) if value is not None}
         if len(types) > 1:  # it converts as well, which its readers rely on
             return None
-        return Translation(op_type, operands)
+        return Translation(op_type, operands, roles=roles)
 
     return make
 
@@ -248,7 +254,7 @@ _FAMILIES: list[tuple[str, Make]] = [
     ("dropout feature_dropout", _dropout),
     ("clone contiguous alias detach", _plain("Identity")),
     ("to _to_copy", _cast),
-    ("flatten reshape view unflatten squeeze unsqueeze", _view),
+    ("flatten reshape reshape_as view view_as unflatten squeeze unsqueeze", _view),
     ("permute transpose", _permutation),
     ("upsample_nearest1d upsample_linear1d", _plain("Resize", axes=[2])),
     ("upsample_nearest2d upsample_bilinear2d upsample_bicubic2d", _plain("Resize", axes=[2, 3])),
@@ -257,7 +263,8 @@ _FAMILIES: list[tuple[str, Make]] = [
         "DepthToSpace", (given["self"],), {"blocksize": given["upscale_factor"], "mode": "CRD"})),
     ("pad", _pad),
     ("cat", _cat),
-    ("add", _arithmetic("Add")), ("sub", _arithmetic("Sub")),
-    ("mul", _arithmetic("Mul")), ("div", _arithmetic("Div")),
+    ("add", _arithmetic("Add", "self", "other")), ("sub", _arithmetic("Sub", "self", "other")),
+    ("mul", _arithmetic("Mul", "self", "other")), ("div", _arithmetic("Div", "self", "other")),
+    ("rsub", _arithmetic("Sub", "other", "self")),
 ]  # fmt: skip
 _TABLE = {getattr(aten, name): make for names, make in _FAMILIES for name in names.split()}

@@ -45,9 +45,24 @@ class ViewRule(ReshapeRule):
 
     def output_want(self, body: Body, node: Node, want: Want) -> Want:
         """Return the affine along the same axis if that stays."""
-        if want.axis < node.attribute("leading"):
+        leading = node.attribute("leading")
+        if want.axis < leading:
             return replace(want, value=node.output)
+        size = _size_read(body, node.output)
+        if want.axis == leading == (body.rank(node.output) or 0) - 1 and size:
+            # All axes from the channels on are one, as long as its reader needs it to be.
+            inner = size // want.affine.channels
+            return replace(want, value=node.output, affine=want.affine.spread(inner, outer=1))
         return super().output_want(body, node, want)
+
+
+def _size_read(body: Body, value: str) -> int | None:
+    """Return how long the last axis of a value has to be for a linear layer that reads it."""
+    for use in body.uses(value):
+        if use.node and use.node.op_type == "Linear" and use.slot == 0:
+            weight = body.shape(use.node.input(1))
+            return None if weight is None else weight[use.node.attribute("transB")]
+    return None
 
 
 def _as_matrix(body: Body, node: Node, want: Want, value: str) -> Want:

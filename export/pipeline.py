@@ -107,7 +107,7 @@ def export_checkpoint(
         loaded.card,
         precision=settings.precision,
         provenance=loaded.card.provenance | _provenance(Path(checkpoint), settings.keep_float),
-        proof=proof_entry(proof, assembled.report),
+        proof=proof_entry(proof, assembled.report, settings.precision),
     )
     model, card, notes = _in_precision(assembled, card, settings)
     write(model, card, output)
@@ -179,12 +179,12 @@ def write(model: onnx.ModelProto, card: Card, output: str | Path) -> None:
     save_model(model, output)
 
 
-def proof_entry(proof: Proof, report: FoldReport) -> dict[str, Any]:
-    """Return what the card says of the proof.
+def proof_entry(proof: Proof, report: FoldReport, precision: str) -> dict[str, Any]:
+    """Return what the card says of the proof, which is of fp32 whatever is made of that later.
 
     The error itself stays out: its last digits depend on the processor, and the file must not.
     """
-    return {
+    return ({} if precision == "fp32" else {"precision": "fp32"}) | {
         "against": "PyTorch, eval mode, float64",
         "samples": proof.samples,
         "pictures": proof.images,

@@ -52,7 +52,7 @@ def prove(  # noqa: PLR0913  each is one independent knob of the comparison
 
     Raises:
         ProofError: past the tolerance, different inputs or outputs, or nothing finite to compare.
-        RuntimeRefusedError: onnxruntime cannot run one of them.
+        RuntimeRefusedError: onnxruntime cannot load one of them.
         SampleError: no input can be made.
     """
     feeds, before = _run_original(original, samples, images, seed)
@@ -143,7 +143,10 @@ def _run_changed(model: Model, feeds: list[Feeds]) -> Outputs:
     wanted = {spec.name for spec in input_specs(session)}
     if wanted != feeds[0].keys():
         raise ProofError(f"the inputs differ: {sorted(feeds[0])} against {sorted(wanted)}")
-    return _collect(session, feeds)
+    try:
+        return _collect(session, feeds)
+    except RuntimeRefusedError as error:
+        raise ProofError(f"the changed model refuses what the original takes: {error}") from error
 
 
 def _collect(session: onnxruntime.InferenceSession, feeds: list[Feeds]) -> Outputs:

@@ -103,6 +103,6 @@ def run(
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of onnxruntime's message, without its mark and the error's number."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].split(" : ", 2)[-1].strip() if lines else type(error).__name__
+    """Return onnxruntime's message in one line, without the number of the error before it."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 2)[-1] or type(error).__name__

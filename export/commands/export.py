@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     )
     folded, kept = len(exported.report.folded), len(exported.report.kept)
     print(f"{args.output}: {exported.card.precision}, {folded} batch norms folded, {kept} kept")
-    print(f"proof against PyTorch: {exported.proof.summary()}")
+    of = "" if args.precision == "fp32" else f" of fp32, which {args.precision} is made from,"
+    print(f"proof{of} against PyTorch: {exported.proof.summary()}")
     for note in exported.notes:
         print(f"note: {note}")
     return 0

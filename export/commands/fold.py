@@ -98,8 +98,10 @@ def _check_data_is_safe(args: argparse.Namespace, model: ModelProto, folder: Pat
 def _fold_and_write(args: argparse.Namespace, model: ModelProto, folder: Path) -> None:
     from export.folding import fold_in_place  # noqa: PLC0415 - onnx, as in `run`
     from export.loading import staged, write_model  # noqa: PLC0415 - as above
+    from export.validity import blaming  # noqa: PLC0415 - as above
 
-    report = fold_in_place(model, merge_branches=not args.no_merge, folder=folder)
+    with blaming(args.model):
+        report = fold_in_place(model, merge_branches=not args.no_merge, folder=folder)
     print(report.summary())
     if args.report is not None:
         with atomic_path(args.report) as path:
@@ -109,14 +111,16 @@ def _fold_and_write(args: argparse.Namespace, model: ModelProto, folder: Path) -
             f"--strict was given and {len(report.kept)} of {len(report.verdicts)} batch norms "
             f"stay; {args.output} is not written"
         )
+    said = []
     with staged(args.output) as stage:
         write_model(model, stage, folder)
         if not args.no_proof:
-            print(f"proven: {_prove(args.model, stage, args.check_data)}")
-    print(f"wrote {args.output}")
+            said.append(f"proven: {_proof(args.model, stage, args.check_data)}")
+    # Not inside the block: whoever reads this may be gone, and the model is to be written still.
+    print("\n".join([*said, f"wrote {args.output}"]))
 
 
-def _prove(original: Path, folded: Path, check_data: Path | None) -> str:
+def _proof(original: Path, folded: Path, check_data: Path | None) -> str:
     from export.pictures import check_pictures  # noqa: PLC0415 - onnxruntime, only when proving
     from export.proof import prove  # noqa: PLC0415 - as above
 

@@ -25,10 +25,10 @@ def run(args: argparse.Namespace) -> int:
 
     from export.graph_shapes import bodies  # noqa: PLC0415
     from export.layers import layers  # noqa: PLC0415
-    from export.loading import load_model  # noqa: PLC0415
+    from export.loading import open_model  # noqa: PLC0415
     from flatfold.contract.card import CARD_KEY, Card  # noqa: PLC0415
 
-    model = load_model(args.model)
+    model, _ = open_model(args.model)
     text = next((entry.value for entry in model.metadata_props if entry.key == CARD_KEY), None)
     table = layers(model)
     facts: dict[str, Any] = {

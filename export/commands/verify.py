@@ -33,16 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prove, and print the figures; a failed proof is an error."""
-    from export.loading import load_model  # noqa: PLC0415 (onnx, only when proving)
+    from export.loading import open_model  # noqa: PLC0415 (onnx, only when proving)
     from export.pictures import check_pictures  # noqa: PLC0415 (as above)
     from export.proof import prove  # noqa: PLC0415 (as above)
 
     if args.samples < 1:
         raise UsageError(f"--samples must be at least 1, got {args.samples}")
+    if args.seed < 0:
+        raise UsageError(f"--seed must be at least 0, got {args.seed}")
     if args.tolerance is not None and not 0 < args.tolerance < math.inf:
         raise UsageError(f"--tolerance must be a positive number like 1e-5, got {args.tolerance}")
     for path in (args.original, args.changed):
-        load_model(path)  # says in one line what is wrong with a file that is no model
+        open_model(path)  # says in one line what is wrong with a file that is no model
     images = check_pictures(args.check_data, args.original) if args.check_data else None
     proof = prove(
         args.original,

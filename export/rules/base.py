@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from export.graph import Blocked
+from export.graph_constants import why_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,7 +158,6 @@ def float_constant(body: Body, node: Node, slot: int, what: str) -> NDArray[Any]
     """
     value = body.constant(node.input(slot))
     if value is None:
-        producer = body.producer(node.input(slot))
-        origin = f"computed by {producer.label}" if producer else "known only at run time"
-        raise Blocked(node.name, f"{node.label}: its {what} {node.input(slot)!r} is {origin}")
+        why = why_unknown(body, node.input(slot))
+        raise Blocked(node.name, f"{node.label}: its {what} {node.input(slot)!r} is {why}")
     return value

@@ -30,9 +30,10 @@ class MultiplyRule(Rule):
         if found.affine.is_uniform or want.affine.is_uniform or found.axis == want.axis:
             axis = want.axis if found.affine.is_uniform else found.axis
             both = Want(node.input(found.slot), axis, want.affine.after(found.affine))
-            if both.affine.is_identity and len(body.uses(both.value)) > 1:
-                # Nothing is left to want, so that nobody would ask for the other readers.
-                raise Blocked(node.name, f"{node.label} reads {both.value!r}, as others do")
+            alone = body.producer(both.value) and len(body.uses(both.value)) == 1
+            if both.affine.is_identity and not alone:
+                # Nothing is left to want, so that nobody would ask for other readers or a producer.
+                raise Blocked(node.name, f"{node.label} reads {both.value!r}, which is not its own")
             return Step(self, node, wants=(both,))
         raise Blocked(node.name, f"{node.label} multiplies along another axis than the channels'")
 

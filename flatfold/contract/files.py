@@ -14,17 +14,26 @@ from flatfold.contract.errors import FlatfoldError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DEVICES = Path("/dev")
+
 
 def check_replaceable(target: str | Path) -> Path:
-    """Return `target` as a path, which may be missing or a file, but nothing else.
+    """Return `target` as a path, which may be missing or a file in a folder that is there.
 
-    A rename would put a file in the place of a device such as /dev/null.
+    A rename would put a file in the place of a device such as /dev/null, and of the link
+    /dev/stdout, even where that leads to a file.
 
     Raises:
-        FlatfoldError: it is a folder, a device or the like.
+        FlatfoldError: it is a folder, a device or the like, or its folder is missing.
     """
     target = Path(target)
-    if target.exists() and not target.is_file():
+    if not target.parent.is_dir():
+        raise FlatfoldError(
+            f"cannot write {target}: there is no folder {target.parent}; "
+            "make it, or give the path of a file in another one"
+        )
+    is_stream = target.is_symlink() and target.absolute().parent == DEVICES
+    if is_stream or (target.exists() and not target.is_file()):
         kind = "a folder" if target.is_dir() else "no regular file"
         raise FlatfoldError(f"cannot write {target}: it is {kind}; give the path of a file")
     return target

@@ -2,8 +2,9 @@ import os
 
 import pytest
 
+from flatfold.contract import files
 from flatfold.contract.errors import FlatfoldError
-from flatfold.contract.files import atomic_path, remove_leftovers
+from flatfold.contract.files import atomic_path, check_replaceable, remove_leftovers
 
 
 def test_replaces_the_target_whole(tmp_path):
@@ -28,7 +29,10 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_names_a_folder_that_is_missing(tmp_path):
     target = tmp_path / "nowhere" / "model.onnx"
-    with pytest.raises(FlatfoldError, match=r"nowhere/model\.onnx"), atomic_path(target):
+    with (
+        pytest.raises(FlatfoldError, match=r"nowhere/model\.onnx: there is no folder"),
+        atomic_path(target),
+    ):
         pass
 
 
@@ -41,6 +45,14 @@ def test_what_is_no_file_is_left_in_its_place(tmp_path):
     assert (tmp_path / "folder").is_dir()
     assert (tmp_path / "pipe").is_fifo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+def test_the_link_to_standard_output_is_left_in_its_place(tmp_path, monkeypatch):
+    (tmp_path / "stdout").symlink_to(tmp_path / "where the shell writes")
+    (tmp_path / "where the shell writes").write_bytes(b"")
+    monkeypatch.setattr(files, "DEVICES", tmp_path)  # replacing /dev/stdout would break the machine
+    with pytest.raises(FlatfoldError, match="no regular file"):
+        check_replaceable(tmp_path / "stdout")
 
 
 def test_the_file_is_as_readable_as_any_other(tmp_path):

@@ -140,10 +140,12 @@ FORWARD = {
     ),
     "through a mean": lambda: in_front(lambda x: x.mean((2, 3)), nn.Linear(4, 5)),
     "through a pool": lambda: in_front(lambda x: functional.avg_pool2d(x, 2), nn.Conv2d(4, 6, 3)),
+    "through a flatten of free sizes": lambda: in_front(lambda x: x.flatten(1), nn.Linear(256, 5)),
     "through dropout and a changed layout": lambda: in_front(
         lambda x: functional.dropout(x, training=False).contiguous(), nn.Conv2d(4, 6, 1)
     ),
     "into two readers": two_readers,
+    "through a difference from a number": lambda: in_front(lambda x: 1.0 - x, nn.Conv2d(4, 6, 3)),
     "into a linear layer over sequences": lambda: in_front(
         lambda x: x.flatten(2).transpose(1, 2), nn.Linear(4, 5)
     ),
@@ -176,6 +178,9 @@ PRODUCTS = {
     ),
     "mm": lambda: product(lambda w, x: torch.mm(x.mean((2, 3)), w), nn.BatchNorm1d(6)),
     "addmm": lambda: product(lambda w, x: torch.addmm(w[0], x.mean((2, 3)), w), nn.BatchNorm1d(6)),
+    "addmm with factors": lambda: product(
+        lambda w, x: torch.addmm(w[0], x.mean((2, 3)), w, alpha=0.5, beta=-2.0), nn.BatchNorm1d(6)
+    ),
 }
 
 FOLDS = {
@@ -196,6 +201,7 @@ FOLDS = {
         conv=nn.Conv2d(4, 24, 3),
         bn=nn.BatchNorm2d(6),
     ),
+    "taken from a number": lambda: behind(lambda x: 1.0 - x),
     "constant product and sum": lambda: behind(lambda x: (x * 3.0 + 1.0) / 7.0 - 0.5),
     "turned around and back": lambda: behind(lambda x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2)),
     "changed in place": lambda: behind(lambda x: x.add_(1.0)),

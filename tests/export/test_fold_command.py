@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -166,3 +168,15 @@ def test_a_report_on_top_of_a_model_is_refused(model, tmp_path, capsys, name):
     assert "would overwrite the model" in capsys.readouterr().err
     assert model.read_bytes() == before
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_the_model_is_written_though_nobody_reads_what_is_said_of_it(model, tmp_path):
+    output = tmp_path / "out.onnx"
+    command = [sys.executable, "-u", "-m", "flatfold", "fold", str(model), "-o", str(output)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline().split()[0] for _ in range(2)] == [b"1", b"kept"]
+        process.stdout.close()
+        _, said = process.communicate(timeout=120)
+    assert said == b""
+    assert batch_norms(onnx.load(output)) == 1

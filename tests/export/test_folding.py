@@ -280,3 +280,17 @@ def test_a_factor_that_leaves_with_the_batch_norm_behind_it_is_told():
     s.output(s.op("BatchNormalization", negative, minus, *rest))
     _, report = fold_model(s.model())
     assert report.absorbed == ("mul_0",)
+
+
+def test_a_body_that_nothing_runs_has_no_verdict():
+    inner = Sketch()
+    inner.output(inner.batch_norm("x", 3))
+    branch = inner.model().graph
+    s = Sketch()
+    x = s.input("N", 3, 4, 4)
+    which = s.input(name="which", element=onnx.TensorProto.BOOL)
+    s.op("If", which, then_branch=branch, else_branch=branch)
+    s.output(s.batch_norm(s.conv(x, 3, 3), 3))
+    folded, report = fold_model(s.model())
+    assert [verdict.verdict for verdict in report.verdicts] == ["folded"]
+    assert [node.op_type for node in folded.graph.node] == ["Conv"]

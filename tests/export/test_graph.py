@@ -152,3 +152,18 @@ def test_what_only_the_caller_of_a_function_knows_is_no_constant():
     for model in (scaled, merged, grouped):
         folded, _ = fold_model(model)
         assert folded.functions == model.functions
+
+
+def test_notes_on_quantisation_name_what_is_there():
+    s = Sketch()
+    convolved = s.conv(s.input("N", 3, 4, 4), 3, 3)
+    normed = s.batch_norm(convolved, 3)
+    s.output(s.op("Relu", normed))
+    model = s.model()
+    for value in (convolved, normed):
+        note = model.graph.quantization_annotation.add(tensor_name=value)
+        note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="unit")
+    model.graph.initializer.add(name="unit", data_type=1, dims=[1], float_data=[0.5])
+    folded, _ = fold_model(model)
+    assert [note.tensor_name for note in folded.graph.quantization_annotation] == [normed]
+    assert "unit" in {tensor.name for tensor in folded.graph.initializer}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import onnx
+
 from export.layers import layers
 from export.precision.int8 import quantise
 from tests.export.classifiers import finished, planes_model, residual_model
@@ -66,3 +68,9 @@ def test_foreign_operators_carry_their_domain():
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
     relu.op_type, relu.domain = "Gelu", "com.microsoft"
     assert "com.microsoft.Gelu" in _by_operator(model)
+
+
+def test_an_operator_without_an_output_is_a_layer_as_well():
+    model = planes_model()
+    model.graph.node.append(onnx.helper.make_node("Print", ["images"], [], domain="my"))
+    assert _by_operator(model)["my.Print"].output == ()

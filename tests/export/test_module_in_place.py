@@ -77,3 +77,52 @@ def test_an_input_that_is_changed_in_place_is_left_to_the_caller_as_it_was(rows)
     with torch.no_grad():
         old, new = module(picture.clone()), folded(picture.clone())
     torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-4)
+
+
+def _average(m, x):
+    m.conv.seen.copy_(m.conv.seen * 0.5 + x.mean() * 0.25)
+    return m.bn(m.conv(x))
+
+
+def _normed(m, x):
+    y = m.bn(m.conv(x))
+    m.conv.seen.copy_(y.mean())
+    return m.conv(x)
+
+
+def _view(m, x):
+    m.conv.seen.view(1, 1).add_(1).mul_(2)
+    return m.bn(m.conv(x))
+
+
+@pytest.mark.parametrize("call", [_average, _normed, _view])
+def test_what_a_module_writes_into_a_buffer_stays_what_it_is(call):
+    """Nothing in the graph reads it, but it is there after the call, for the next one."""
+    module = Calls(call, conv=nn.Conv2d(4, 6, 3), bn=nn.BatchNorm2d(6))
+    module.conv.register_buffer("seen", torch.ones(1))
+    folded, report = fold(randomised(module), PICTURE)
+    assert report.folded
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(folded(PICTURE), module(PICTURE), rtol=1e-4, atol=1e-4)
+    assert not torch.equal(module.conv.seen, torch.ones(1))
+    torch.testing.assert_close(folded.conv.seen, module.conv.seen)
+
+
+def test_what_is_read_of_a_buffer_before_it_changes_is_read_before():
+    def call(m, x):
+        y = m.conv.seen[:3] * 2.0
+        m.conv.seen.add_(1.0)
+        return m.bn(m.conv(x) + m.conv(y))
+
+    module = Calls(call, conv=nn.Conv2d(4, 6, 3), bn=nn.BatchNorm2d(6))
+    module.conv.register_buffer("seen", torch.randn(5, 4, 8, 8))
+    folded, _ = fold(randomised(module), PICTURE)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(PICTURE), module(PICTURE), rtol=1e-4, atol=1e-4)
+
+
+def test_a_backward_hook_is_not_in_the_way():
+    module = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6))
+    module[0].register_full_backward_hook(lambda *_: None)
+    assert fold(randomised(module), PICTURE)[1].folded

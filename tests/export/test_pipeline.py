@@ -146,6 +146,8 @@ def test_layers_kept_in_float_are_in_the_card(tmp_path, checkpoint, pictures, ca
     assert not (tmp_path / "model.onnx").exists()
 
     assert main([*arguments, candidates[0], candidates[-1]]) == 0
+    assert "proof of fp32, which int8 is made from, against PyTorch" in capsys.readouterr().out
+    assert card_of((tmp_path / "model.onnx").read_bytes())["proof"]["precision"] == "fp32"
     model = onnx.load(tmp_path / "model.onnx")
     kept = [node for node in model.graph.node if node.name in {candidates[0], candidates[-1]}]
     sizes = {tensor.name: tensor.data_type for tensor in model.graph.initializer}

@@ -127,3 +127,10 @@ def test_weights_in_nodes_are_of_a_type_as_well():
     for info in (*model.graph.input, *model.graph.output):
         info.type.tensor_type.elem_type = TensorProto.FLOAT
     assert prove(model, model).worst.allowed == TOLERANCES["float16"]
+
+
+def test_a_changed_model_that_refuses_the_inputs_is_the_one_that_is_blamed():
+    fixed = linear(WEIGHT)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    with pytest.raises(ProofError, match=r"the changed model refuses .* Got: 16 Expected: 4"):
+        prove(linear(WEIGHT), fixed)

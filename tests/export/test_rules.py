@@ -174,3 +174,45 @@ def test_a_reshape_of_unknown_sizes_is_not_accused_of_mixing_channels():
     s.output(s.batch_norm(s.op("Reshape", convolved, s.constant(np.array([-1, 4, 2]))), 4))
     _, report = fold_model(s.model())
     assert "may split or mix the channels" in report.kept[0].reason
+
+
+def test_a_batch_norm_goes_into_all_that_follow_it():
+    s = Sketch()
+    normed = s.batch_norm(s.op("Relu", s.input("N", 3, 4, 4)), 3)
+    s.output(s.batch_norm(normed, 3), s.batch_norm(normed, 3))
+    check(s, left=2)
+
+
+def test_arithmetic_goes_into_the_batch_norm_behind_it():
+    s = Sketch()
+    positive = s.op("Relu", s.input("N", 3, 4, 4))
+    centred = s.op("Sub", positive, s.constant(s.normal(3, 1, 1)))
+    s.output(s.batch_norm(s.op("Mul", centred, s.constant(s.normal(3, 1, 1))), 3))
+    assert [node.op_type for node in check(s, left=1).graph.node] == ["Relu", "BatchNormalization"]
+
+
+def test_a_batch_norm_in_training_takes_nothing_in():
+    s = Sketch()
+    normed = s.batch_norm(s.input("N", 3, 4, 4), 3)
+    s.output(*s.op("BatchNormalization", normed, *s.statistics(3), outputs=3, training_mode=1))
+    check(s, left=2)
+
+
+def test_factors_that_cancel_out_between_an_input_and_an_output():
+    s = Sketch()
+    doubled = s.op("Mul", s.input("N", 3, 4, 4), s.constant(np.array(2.0)))
+    half, zero, one = (s.constant(np.full(3, value)) for value in (0.5, 0.0, 1.0))
+    s.output(s.op("BatchNormalization", doubled, half, zero, zero, one, epsilon=0.0))
+    check(s, left=1)
+
+
+def test_a_sparse_weight_stays_and_is_called_so():
+    s = Sketch()
+    s.output(s.batch_norm(s.op("Gemm", s.input("N", 3), s.constant(s.normal(3, 3))), 3))
+    model = s.model()
+    weight = model.graph.initializer[0]
+    places = onnx.numpy_helper.from_array(np.arange(9))
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(weight, places, [3, 3]))
+    del model.graph.initializer[0]
+    _, report = fold_model(model)
+    assert "is stored as a sparse tensor" in report.kept[0].reason

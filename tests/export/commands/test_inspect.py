@@ -95,3 +95,32 @@ def test_batch_norms_inside_branches_count(tmp_path, capsys):
     onnx.save(s.model(), tmp_path / "branches.onnx")
     assert main(["inspect", str(tmp_path / "branches.onnx")]) == 0
     assert "2 batch norms left" in capsys.readouterr().out
+
+
+def test_a_model_that_no_message_can_hold(tmp_path, capsys):
+    side = 1 << 15
+    s = Sketch()
+    s.output(s.op("MatMul", s.input("N", side), "weight"))
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(s.nodes, "large", s.inputs, s.outputs),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    weight = model.graph.initializer.add(name="weight", data_type=1, dims=[side, side])
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="weights.bin")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with (tmp_path / "weights.bin").open("wb") as file:
+        file.truncate(4 * side * side)  # 4 GiB that take no room on the disk
+    assert main(["inspect", str(tmp_path / "m.onnx")]) == 0
+    assert f"{side * side:,} parameters" in capsys.readouterr().out
+
+
+def test_a_model_whose_shapes_do_not_fit_is_shown_all_the_same(tmp_path, capsys):
+    s = Sketch()
+    s.output(s.batch_norm(s.conv(s.input("N", 3, 9, 9), 3, 4), 4))
+    model = s.model()
+    model.opset_import[0].domain = "my"
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert main(["inspect", str(tmp_path / "m.onnx")]) == 0
+    assert "1 batch norms left" in capsys.readouterr().out

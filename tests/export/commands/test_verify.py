@@ -104,3 +104,8 @@ def test_what_is_no_model_is_named(pair, capsys):
 def test_a_tolerance_that_would_pass_or_fail_everything_is_refused(pair, capsys, tolerance):
     assert _verify(*pair, f"--tolerance={tolerance}") == 2
     assert "must be a positive number" in capsys.readouterr().err
+
+
+def test_a_negative_seed_is_a_usage_error(pair, capsys):
+    assert _verify(*pair, "--seed", "-1") == 2
+    assert "--seed must be at least 0, got -1" in capsys.readouterr().err
