@@ -134,5 +134,5 @@ def _leave_out(entry: Path, reason: str) -> None:
 
 
 def _printable(path: Path) -> str:
-    """Return a path as UTF-8 can hold it: other bytes, which Python keeps as surrogates, escaped."""
+    """Return a path with escapes for bytes that are not UTF-8, which Python keeps as surrogates."""
     return str(path).encode(errors="backslashreplace").decode()
