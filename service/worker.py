@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.errors import FlatfoldError
 from service import logs
+from service.dealing import PAUSE
+from service.descriptors import is_room_for
 from service.server import make_server, run_server
 
 if TYPE_CHECKING:
@@ -151,6 +153,10 @@ def work(
         loop.add_reader(line, receive, loop)
 
     def receive(loop: asyncio.AbstractEventLoop) -> None:
+        if not is_room_for(line.fileno()):  # a connection would be lost on its way: it waits
+            loop.remove_reader(line)
+            loop.call_later(PAUSE, loop.add_reader, line, receive, loop)
+            return
         with contextlib.suppress(BlockingIOError):
             message, handles, _, _ = socket.recv_fds(line, 1, 1)
             if not message:  # the parent has no more connections for us, or is gone
