@@ -1,6 +1,7 @@
 import asyncio
 import signal
 import socket
+from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from service import worker
 from service.config import Settings
 from service.metrics import SHARED_FOLDER
+from service.orders import Orders
 from service.worker import Worker, work
 
 from .onnx_models import picture_classifier
+from .repositories import repository
 
 
 @pytest.fixture
@@ -34,6 +37,23 @@ def test_a_slow_start_is_waited_for_and_told(settings, monkeypatch, caplog):
 
     assert asyncio.run(scenario()) == "tiny"
     assert "is still starting after" in caplog.text
+
+
+def test_a_worker_that_starts_late_never_serves_what_was_unloaded(settings, tmp_path):
+    other = picture_classifier(tmp_path / "other.onnx", name="other")
+
+    async def scenario():
+        models = repository(other)
+        await models.open()
+        await Orders(tmp_path / "shared", 1, models, "1").unload("other")
+        late = Worker(replace(settings, models=(*settings.models, str(other))))
+        try:
+            return await late.started()
+        finally:
+            late.kill()
+            await late.ended(60)
+
+    assert asyncio.run(scenario()) == "tiny"
 
 
 def test_a_worker_whose_parent_dies_before_it_hears_of_it_ends(settings):
