@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.errors import FlatfoldError
-from service import logs
+from service import logs, metrics
 from service.dealing import PAUSE
 from service.descriptors import is_room_for
 from service.server import make_server, run_server
@@ -81,6 +81,7 @@ class Worker:
             logger.warning("worker process %d is still starting after %.0f s", self.pid, waited)
         kind, _, text = hearing.result().partition(b" ")
         if kind != _READY:
+            metrics.forget_worker(self.pid)
             raise FlatfoldError(text.decode() or "a worker ended while it started")
         self.ready = True
         return text.decode()

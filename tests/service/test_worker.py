@@ -6,6 +6,7 @@ from multiprocessing import get_context
 
 import pytest
 
+from flatfold.contract.errors import FlatfoldError
 from service import worker
 from service.config import Settings
 from service.metrics import SHARED_FOLDER
@@ -37,6 +38,17 @@ def test_a_slow_start_is_waited_for_and_told(settings, monkeypatch, caplog):
 
     assert asyncio.run(scenario()) == "tiny"
     assert "is still starting after" in caplog.text
+
+
+def test_a_worker_that_cannot_start_leaves_no_gauges(settings, tmp_path):
+    async def scenario():
+        failing = Worker(replace(settings, models=("nowhere.onnx",)))
+        with pytest.raises(FlatfoldError, match=r"nowhere\.onnx"):
+            await failing.started()
+        await failing.ended(60)
+
+    asyncio.run(scenario())
+    assert not list((tmp_path / "shared").glob("*.db"))
 
 
 def test_a_worker_that_starts_late_never_serves_what_was_unloaded(settings, tmp_path):
