@@ -68,6 +68,28 @@ def test_a_worker_that_starts_late_never_serves_what_was_unloaded(settings, tmp_
     assert asyncio.run(scenario()) == "tiny"
 
 
+def test_a_worker_that_was_replaced_says_of_the_server_that_it_is_ready(settings):
+    async def scenario():
+        leaving = Worker(settings)
+        await leaving.started()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert leaving.give(theirs)
+            leaving.finish(replaced=True)
+            theirs.close()
+            head = b"GET /v2/health/ready HTTP/1.1\r\nhost: x\r\n\r\n"
+            reader, writer = await asyncio.open_connection(sock=ours)
+            answers = []
+            while True:  # until it says that it ends
+                writer.write(head)
+                answers.append(await reader.readuntil(b'{"ready":true}'))
+                if b"connection: close" in answers[-1]:
+                    break
+        assert await leaving.ended(60) == 0
+
+    asyncio.run(scenario())
+
+
 def test_a_worker_whose_parent_dies_before_it_hears_of_it_ends(settings):
     line, theirs = socket.socketpair()
     news, told = socket.socketpair()
