@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class _Attempt:
     """The file and its folder as they were when it began, and why it failed; "" if it did not."""
 
-    stamp: Stamp
-    surroundings: Stamp
+    stamp: Stamp = None
+    surroundings: Stamp = None
     problem: str = ""
 
 
@@ -38,6 +38,10 @@ class Attempts:
     def fail(self, source: Source, problem: str) -> None:
         """Note why the attempt that began last failed."""
         self._last[source.path].problem = problem
+
+    def refuse(self, source: Source, problem: str) -> None:
+        """Note that an attempt of somebody else's failed: at what is not known, so it is due."""
+        self._last[source.path] = _Attempt(problem=problem)
 
     def problem(self, source: Source) -> str:
         """Return why the last attempt failed; "" when it did not, or there was none."""

@@ -99,7 +99,7 @@ class Batcher:
             OverloadedError: the queue is full.
             DeadlineExceededError: the deadline passed, perhaps before this was called: then nothing
                 is run.
-            NotReadyError: the batcher is shut.
+            NotReadyError: the batcher is shut, or has no thread.
             InternalError: the runtime threw, or gave another number of rows.
         """
         count = len(rows)
@@ -140,8 +140,24 @@ class Batcher:
             self.queued += len(rows)
             idle, self._busy = not self._busy, True
         if idle:
-            self._thread.submit(self._work, loop, self._take())
+            self._start(loop)
         return entry.answer
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the thread look at the queue; it begins with the first request.
+
+        Raises:
+            NotReadyError: the system has no thread left. Whoever comes next tries again.
+        """
+        batch = self._take()
+        try:
+            self._thread.submit(self._work, loop, batch)
+        except RuntimeError as error:
+            with self._lock:
+                self._busy, self.running = False, 0
+            for entry in batch:
+                entry.answer.cancel()
+            raise NotReadyError(f"no thread to run the model in ({error}); try again") from error
 
     def _expire(self, entry: _Entry) -> None:
         """Answer a request whose deadline passed, whether it waits or runs."""

@@ -7,9 +7,36 @@ from typing import TYPE_CHECKING
 from service.model import Model, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     from service.tensors import TensorSpec
+
+
+def check_gone(new: Model, old: Model, on_disk: Collection[Path], given: Collection[Path]) -> None:
+    """Check that `new` may take the place of a model that came from another file.
+
+    Args:
+        new: of the same name and version as the old.
+        old: what is served.
+        on_disk: the files that are there.
+        given: files and folders that the server was started with.
+
+    Raises:
+        ModelError: the old one's file is still there.
+    """
+    if old.path not in on_disk:
+        return
+    # A file given by itself is named by its card, one in a folder by the folder.
+    advice = "rename one"
+    if not {old.path, new.path}.isdisjoint(given):
+        advice = (
+            "a file given by itself is named by its card: put the files into a folder, where "
+            "file names count, and serve the folder"
+        )
+    raise ModelError(
+        f"{old.path} and {new.path} are both {old.name!r} version {old.version}; {advice}"
+    )
 
 
 def check_replaces(new: Model, old: Model) -> None:

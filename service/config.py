@@ -40,7 +40,9 @@ class Settings:
     )
     provider: str = _setting("auto", "auto, cpu, cuda, tensorrt or openvino")
     precision: str = _setting("file", "file, or fp16 with tensorrt", choices=("file", "fp16"))
-    threads: int = _setting(0, "threads of one inference; 0 shares the cores among workers", low=0)
+    threads: int = _setting(
+        0, "threads of one inference; 0 shares the cores among workers", low=0, high=1024
+    )
     workers: int = _setting(1, "processes that share the port", low=1, high=256)
     max_batch: int = _setting(
         0, "most pictures in one inference; 0 for 16 on a CPU, measured on a GPU", low=0
@@ -148,7 +150,7 @@ def _flag_name(name: str) -> str:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"cannot read the settings {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -176,6 +178,9 @@ def _parse(default: Any, rules: Mapping[str, Any], raw: Any, source: str) -> Any
         raise UsageError(f"{source} must be one of {', '.join(choices)}, got {value!r}")
     if rules.get("filled") and not value:
         raise UsageError(f"{source} must not be empty")
+    # "$A,$B" of two unset variables would leave every call unguarded.
+    if rules.get("several") and value and not keys(value):
+        raise UsageError(f"{source} must hold at least one text, got only commas and spaces")
     return value
 
 

@@ -8,7 +8,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from service.errors import DeadlineExceededError, InternalError, OverloadedError
+from service.errors import DeadlineExceededError, InternalError, NotReadyError, OverloadedError
 from service.executions import Execution
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class DirectRunner:
             OverloadedError: the queue is full.
             DeadlineExceededError: the deadline passed, perhaps before this was called: then nothing
                 is run.
+            NotReadyError: there is no thread to run it in.
             InternalError: the runtime threw.
         """
         arrived = monotonic()
@@ -76,10 +77,13 @@ class DirectRunner:
                 f"{self.queued} requests are waiting, the most that the queue holds "
                 "(--max-queue): try again in a second"
             )
+        loop = asyncio.get_running_loop()
+        try:
+            future = self._thread.submit(self._run, loop, feeds, outputs, arrived)
+        except RuntimeError as error:  # at the first request: the system has no thread left
+            raise NotReadyError(f"no thread to run the model in ({error}); try again") from error
         with self._lock:
             self._unfinished += 1
-        loop = asyncio.get_running_loop()
-        future = self._thread.submit(self._run, loop, feeds, outputs, arrived)
         future.add_done_callback(self._finished)
         try:
             async with asyncio.timeout(None if deadline is None else deadline - arrived):

@@ -26,7 +26,7 @@ async def ready(state: State, request: Request) -> Response:
         NotReadyError: no model is loaded, or SIGTERM came.
     """
     del request
-    if state.draining:
+    if state.draining and not state.replaced:
         raise NotReadyError("the server is stopping")
     if not state.ready or not state.repository.ready:
         raise NotReadyError("no model is loaded")

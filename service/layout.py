@@ -64,7 +64,7 @@ def find(roots: Sequence[Path]) -> list[Source]:
     """Return the model files below `roots`, files first as they are given, folders in name order.
 
     A file need not exist: loading it says so. What cannot be read inside a folder, `lost+found` of
-    a mounted volume for example, is left out with a warning.
+    a mounted volume for example, is left out with a warning, and so is a name that is not UTF-8.
 
     Raises:
         ModelError: a folder that was given does not exist or cannot be read.
@@ -103,8 +103,13 @@ def _model(entry: Path) -> list[Source]:
     if entry.name.startswith("."):
         return []
     if entry.is_dir():
-        return _versions(entry)
-    return [Source(entry, entry.stem, "1")] if entry.suffix == SUFFIX else []
+        sources = _versions(entry)
+    else:
+        sources = [Source(entry, entry.stem, "1")] if entry.suffix == SUFFIX else []
+    if sources and _printable(entry) != str(entry):  # no answer can hold its name
+        _leave_out(entry, "its name is not UTF-8")
+        return []
+    return sources
 
 
 def _versions(folder: Path) -> list[Source]:
@@ -125,4 +130,9 @@ def _is_version(entry: Path) -> bool:
 
 @lru_cache(maxsize=1024)  # said once, not at every poll
 def _leave_out(entry: Path, reason: str) -> None:
-    logger.warning("%s cannot be read and is left out: %s", entry, reason)
+    logger.warning("%s cannot be read and is left out: %s", _printable(entry), reason)
+
+
+def _printable(path: Path) -> str:
+    """Return a path with escapes for bytes that are not UTF-8, which Python keeps as surrogates."""
+    return str(path).encode(errors="backslashreplace").decode()

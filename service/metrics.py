@@ -88,6 +88,7 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._queued: Counts[str] = Counts()  # rows waiting, of every model that was ever served
         # labels() costs more than the update behind it: its results are kept.
         self._request_children: dict[tuple[str, int], Counter] = {}
         self._second_children: dict[str, Histogram] = {}
@@ -125,10 +126,10 @@ class Metrics:
     def gauge(self, repository: Repository, in_flight: int) -> None:
         """Note how much waits and runs now; of several workers each has to, whoever is scraped."""
         self._in_flight.set(in_flight)
-        queued: Counts[str] = Counts()
+        self._queued = Counts(dict.fromkeys(self._queued, 0))  # of a model that is gone, none waits
         for served in repository.all():
-            queued[served.model.name] += served.queued
-        for name, rows in queued.items():
+            self._queued[served.model.name] += served.queued
+        for name, rows in self._queued.items():
             self._queue.labels(name).set(rows)
 
     def exposition(self, repository: Repository, in_flight: int) -> bytes:

@@ -147,8 +147,8 @@ class Model:
         Raises:
             ModelError: it does not run, or gives another number of scores than the card's labels.
         """
-        zeros = np.zeros((1, card.height, card.width, 3), np.uint8)
         try:
+            zeros = np.zeros((1, card.height, card.width, 3), np.uint8)
             arrays = self.run({self.inputs[0].name: zeros}, [self.scores])
             probabilities(arrays, self.scores, len(card.labels))
         except Exception as error:
@@ -182,9 +182,9 @@ class Model:
     def _seconds(self, rows: int) -> float:
         """Return the seconds that a batch of `rows` rows of zeros takes."""
         spec = self.inputs[0]
-        zeros = np.zeros((rows, *spec.shape[1:]), spec.dtype)
-        started = perf_counter_ns()
         try:
+            zeros = np.zeros((rows, *spec.shape[1:]), spec.dtype)
+            started = perf_counter_ns()
             self.run({spec.name: zeros})
         except Exception as error:
             raise BatchError(f"{self.path} does not run a batch of {rows}: {error}") from error

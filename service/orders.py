@@ -1,25 +1,29 @@
 """Load and unload with several workers: a request reaches one process, its order all of them.
 
 The worker that takes the call carries it out first, so that a bad file stops there. Then it leaves
-the order in a folder that all workers poll, and answers once each has put its receipt beside it.
+the order in a folder that all workers poll, with what was refused and why, and answers once each
+has put its receipt beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import logging
 import os
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote, unquote
 
 import orjson
 
 from flatfold.contract.errors import FlatfoldError
 from flatfold.contract.files import atomic_path
-from service.errors import InternalError, NotReadyError
+from service.errors import InternalError, NotReadyError, ServiceError
+from service.model import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from service.repository import Repository
@@ -33,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Orders:
-    """The folder, as one worker sees it.
+    """The folder, as one worker sees it; to be made before the worker's models are loaded.
 
     Args:
         folder: exists, empty when the server starts, seen by all of its workers.
@@ -52,6 +56,7 @@ class Orders:
         self._workers = workers
         self._repository = repository
         self._worker = worker or str(os.getpid())
+        self._since = time_ns()
         self._done: dict[str, tuple[int, str]] = {}  # model -> serial of its last order, failure
 
     async def load(self, name: str) -> None:
@@ -61,7 +66,12 @@ class Orders:
             InternalError: another worker could not.
             NotReadyError: not every worker has followed yet.
         """
-        await self._repository.load(name)
+        try:
+            await self._repository.load(name)
+        except ModelError:
+            with contextlib.suppress(ServiceError):  # the refusal itself is the answer
+                await self._order(name, "load", self._repository.problems(name))
+            raise
         await self._order(name, "load")
 
     async def unload(self, name: str) -> None:
@@ -80,29 +90,32 @@ class Orders:
 
     async def catch_up(self) -> None:
         """Carry out what is new; a worker that starts late calls this before it is ready."""
-        for path in sorted(self._orders.glob("[!.]*")):
-            name, order = unquote(path.name), _read(path)
-            if order["serial"] > self._done.get(name, (0, ""))[0]:
-                failure = await self._carry_out(name, order["verb"])
-                self._sign(name, order["serial"], failure)
+        for order in map(_read, self._orders.glob("[!.]*")):
+            name, serial = order["model"], order["serial"]
+            if serial > self._done.get(name, (0, ""))[0]:
+                # What was to be loaded earlier was on the disk when this worker loaded all of it.
+                old = order["verb"] == "load" and serial < self._since
+                self._sign(name, serial, "" if old else await self._carry_out(order))
 
-    async def _carry_out(self, name: str, verb: Verb) -> str:
+    async def _carry_out(self, order: dict[str, Any]) -> str:
         """Return what went wrong, "" when nothing did."""
-        served = self._repository.versions(name)
+        name, verb = order["model"], order["verb"]
         try:
             if verb == "load":
-                await self._repository.load(name)
-            elif served:
+                await self._repository.load(name, order["refused"])
+            elif self._repository.versions(name):
                 await self._repository.unload(name)
         except FlatfoldError as error:
-            logger.error("could not %s %s as another worker did: %s", verb, name, error)  # noqa: TRY400 - expected: one line
+            logger.error("could not %s %s as another worker was told to: %s", verb, name, error)  # noqa: TRY400 - expected: one line
             return str(error)
         return ""
 
-    async def _order(self, name: str, verb: Verb) -> None:
+    async def _order(self, name: str, verb: Verb, refused: Mapping[str, str] | None = None) -> None:
         """Tell the others, and wait for their receipts."""
         serial = time_ns()
-        _write(self._orders / quote(name, safe=""), {"serial": serial, "verb": verb})
+        # A name may be too long for a file's, once it is escaped.
+        path = self._orders / hashlib.sha256(name.encode()).hexdigest()
+        _write(path, {"model": name, "serial": serial, "verb": verb, "refused": refused or {}})
         self._sign(name, serial, "")
         ends = monotonic() + PATIENCE
         while True:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flatfold.contract.errors import FlatfoldError
 from service.attempts import Attempts
 from service.catalogue import Catalogue, Served
-from service.compatibility import check_replaces
+from service.compatibility import check_gone, check_replaces
 from service.direct import DirectRunner
 from service.errors import ModelNotFoundError
 from service.index import IndexEntry, make_index
@@ -25,7 +25,7 @@ from service.retirement import Retirement
 from service.statistics import Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from flatfold.contract.card import Card
@@ -146,8 +146,12 @@ class Repository:
             if self._catalogue.models and self._catalogue.default is not None and not tolerant:
                 self._catalogue.get()
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, refused: Mapping[str, str] | None = None) -> None:
         """Load every version of a model from the disk anew, and drop versions that are gone.
+
+        Args:
+            name: the model.
+            refused: path -> problem of files that need no attempt: another process made it.
 
         Raises:
             ModelNotFoundError: no file has that name.
@@ -159,11 +163,23 @@ class Repository:
                 raise ModelNotFoundError(f"no file for a model {name!r} in the repository")
             self._unloaded.discard(name)
             for source in sources:
-                await self._try(source)
+                if refused and str(source.path) in refused:
+                    self._attempts.refuse(source, refused[str(source.path)])
+                else:
+                    await self._try(source)
             self._drop(name, keep={source.version for source in sources})
             problems = [self._problem(source) for source in sources]
             if any(problems):
                 raise ModelError("; ".join(filter(None, problems)))
+
+    def problems(self, name: str) -> dict[str, str]:
+        """Return path -> why the last attempt failed, of a model's files that are not served.
+
+        Raises:
+            ModelError: a folder that was given is not there.
+        """
+        found = {str(s.path): self._attempts.problem(s) for s in self.sources() if s.name == name}
+        return {path: problem for path, problem in found.items() if problem}
 
     async def unload(self, name: str) -> None:
         """Stop serving a model; requests that hold it are still answered.
@@ -257,30 +273,11 @@ class Repository:
         model = self._load(source.path, name=source.name, version=source.version)
         old = self._catalogue.find(model.name, model.version)
         if old is not None and old.model.path != source.path:
-            self._check_gone(old.model, source)
+            check_gone(model, old.model, {other.path for other in self.sources()}, self._roots)
         if old is not None:
             check_replaces(model, old.model)
         model.warm_up(self._max_batch)
         return model
-
-    def _check_gone(self, old: Model, source: Source) -> None:
-        """Check that `source` may take the place of a model that came from another file.
-
-        Raises:
-            ModelError: that file is still there.
-        """
-        if old.path not in {other.path for other in self.sources()}:
-            return
-        # A file given by itself is named by its card, one in a folder by the folder.
-        advice = "rename one"
-        if not {old.path, source.path}.isdisjoint(self._roots):
-            advice = (
-                "a file given by itself is named by its card: put the files into a folder, where "
-                "file names count, and serve the folder"
-            )
-        raise ModelError(
-            f"{old.path} and {source.path} are both {old.name!r} version {old.version}; {advice}"
-        )
 
     def _drop(self, name: str, keep: set[str]) -> None:
         gone = [

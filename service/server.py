@@ -95,11 +95,9 @@ def _background(state: State) -> Iterator[Coroutine[None, None, None]]:
     """Yield what goes on beside the requests: following the model folder, and other workers."""
     if state.settings.watch:
         yield Watcher(state.repository).run(state.settings.watch)
-    if state.settings.workers > 1:
-        folder = Path(os.environ[SHARED_FOLDER])
-        state.orders = Orders(folder, state.settings.workers, state.repository)
+    if state.orders is not None:
         yield state.orders.follow()
-        state.statistics = SharedStatistics(folder, state.repository)
+        state.statistics = SharedStatistics(Path(os.environ[SHARED_FOLDER]), state.repository)
         yield state.statistics.follow()
         yield _gauge(state)
 
@@ -115,9 +113,14 @@ async def _run(
     server: GracefulServer, listeners: list[socket.socket], started: Started, *, tolerant: bool
 ) -> None:
     state = server.state
+    if state.settings.workers > 1:
+        folder = Path(os.environ[SHARED_FOLDER])
+        state.orders = Orders(folder, state.settings.workers, state.repository)
     await state.repository.open(tolerant=tolerant)
     if not state.repository.ready:
         raise FlatfoldError("none of the model files can be served; the log says why")
+    if state.orders is not None:  # what was unloaded stays so
+        await state.orders.catch_up()
     give_back()
     state.ready = True
     names = ", ".join(sorted({served.model.name for served in state.repository.all()}))

@@ -26,6 +26,7 @@ class State:
         decoder: pictures to pixels.
         ready: whether /v2/health/ready says yes; set once the models are loaded.
         draining: SIGTERM came: nothing new is promised, what is there is finished.
+        replaced: another process has this one's place: it ends, and the server does not.
         in_flight: requests being handled.
         orders: carries load and unload to every worker; None where there is only this one.
         statistics: knows the other workers' totals; None likewise.
@@ -38,6 +39,7 @@ class State:
     decoder: Decoder
     ready: bool = False
     draining: bool = False
+    replaced: bool = False
     in_flight: int = 0
     orders: Orders | None = None
     statistics: SharedStatistics | None = None

@@ -12,7 +12,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.errors import FlatfoldError
-from service import logs
+from service import logs, metrics
+from service.dealing import PAUSE
+from service.descriptors import is_room_for
 from service.server import make_server, run_server
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 # What a worker says: its state, a space and a text where there is one, and the end.
 _READY, _FAILED, LEAVING = b"ready", b"failed", b"leaving"
 _END = b"\0"
+# What goes over its line: connections, each with one byte, and this.
+_REPLACED = b"r"
 
 SLOW_START = 60.0  # seconds until a start that takes long is logged, again and again
 
@@ -79,6 +83,7 @@ class Worker:
             logger.warning("worker process %d is still starting after %.0f s", self.pid, waited)
         kind, _, text = hearing.result().partition(b" ")
         if kind != _READY:
+            metrics.forget_worker(self.pid)
             raise FlatfoldError(text.decode() or "a worker ended while it started")
         self.ready = True
         return text.decode()
@@ -118,8 +123,15 @@ class Worker:
             loop.remove_reader(self._process.sentinel)
         return self._process.exitcode
 
-    def finish(self) -> None:
-        """Ask it to finish: the line's end comes behind every connection that went over it."""
+    def finish(self, *, replaced: bool = False) -> None:
+        """Ask it to finish: the line's end comes behind every connection that went over it.
+
+        Args:
+            replaced: it may tell probes that the server is ready.
+        """
+        if replaced:
+            with contextlib.suppress(OSError):  # no room, or it is dead
+                self._line.send(_REPLACED)
         self._line.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
@@ -151,8 +163,14 @@ def work(
         loop.add_reader(line, receive, loop)
 
     def receive(loop: asyncio.AbstractEventLoop) -> None:
+        if not is_room_for(line.fileno()):  # a connection would be lost on its way: it waits
+            loop.remove_reader(line)
+            loop.call_later(PAUSE, loop.add_reader, line, receive, loop)
+            return
         with contextlib.suppress(BlockingIOError):
             message, handles, _, _ = socket.recv_fds(line, 1, 1)
+            if message == _REPLACED:
+                server.state.replaced = True
             if not message:  # the parent has no more connections for us, or is gone
                 loop.remove_reader(line)
                 server.stop()

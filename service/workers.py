@@ -137,7 +137,7 @@ class Parent:
 
     async def _see_off(self, worker: Worker) -> None:
         """Let a worker finish whose place another has taken."""
-        worker.finish()
+        worker.finish(replaced=True)
         await worker.ended(self._settings.grace + MARGIN)
         worker.kill()
         metrics.forget_worker(worker.pid)

@@ -78,7 +78,7 @@ class Card:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CardError(f"the model's {CARD_KEY} metadata is not JSON: {error}") from error
         if not isinstance(data, dict):
             raise CardError(f"the model's {CARD_KEY} must be an object, got {type(data).__name__}")

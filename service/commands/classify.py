@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from service.model import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +33,6 @@ def run(args: argparse.Namespace) -> int:
     from service.app import default_model  # noqa: PLC0415
     from service.classify import predictions  # noqa: PLC0415
     from service.model import Model  # noqa: PLC0415
-    from service.scores import probabilities  # noqa: PLC0415
 
     if args.top_k < 1:
         raise UsageError(f"--top-k must be at least 1, got {args.top_k}")
@@ -42,16 +47,32 @@ def run(args: argparse.Namespace) -> int:
     for name in args.files:
         try:
             pixels = load_picture(_read(name), card.height, card.width)
+            scores = _scores(model, pixels)
         except FlatfoldError as error:
             print(f"flatfold: error: {name}: {error}", file=sys.stderr)
             results.append({"filename": name, "error": str(error)})
             continue
-        arrays = model.run({model.inputs[0].name: pixels[None]}, [model.scores])
-        scores = probabilities(arrays, model.scores, len(card.labels))[0].tolist()
         top_k = min(args.top_k, len(card.labels))
         results.append({"filename": name, "predictions": predictions(card.labels, scores, top_k)})
     print(json.dumps({"model": model.name, "results": results}))
     return 1 if any("error" in result for result in results) else 0
+
+
+def _scores(model: Model, pixels: NDArray[np.uint8]) -> list[float]:
+    """Return a picture's probabilities, one a label.
+
+    Raises:
+        FlatfoldError: one of them is no number.
+    """
+    from flatfold.contract.errors import FlatfoldError  # noqa: PLC0415
+    from service.scores import probabilities  # noqa: PLC0415
+
+    classes = len(model.card.labels) if model.card else 0
+    arrays = model.run({model.inputs[0].name: pixels[None]}, [model.scores])
+    scores: list[float] = probabilities(arrays, model.scores, classes)[0].tolist()
+    if not math.isfinite(sum(scores)):
+        raise FlatfoldError("the model gave NaN or infinity as this picture's scores")
+    return scores
 
 
 def _read(name: str) -> bytes:

@@ -33,8 +33,10 @@ def run(args: argparse.Namespace) -> int:
     # A container's first process has no default reaction to signals; the server sets its own later.
     signal.signal(signal.SIGTERM, _stop_before_start)
     from service import logs  # noqa: PLC0415 (orjson, only when serving)
+    from service.descriptors import allow_many  # noqa: PLC0415
 
     logs.configure(settings.log_level, settings.log_format)
+    allow_many()
     if settings.workers > 1:
         from service.workers import serve_workers  # noqa: PLC0415
 

@@ -49,7 +49,8 @@ def bind_pictures(tensors: tuple[Tensor, ...], model: Model) -> list[bytes] | No
     """Return the picture files of a request that sends them in place of pixels; None for others.
 
     Raises:
-        BadRequestError: picture files in another shape than [N], N at least 1.
+        BadRequestError: picture files in another shape than [N], N at least 1, or more of them than
+            the model takes.
     """
     if model.card is None or len(tensors) != 1:
         return None
@@ -60,6 +61,12 @@ def bind_pictures(tensors: tuple[Tensor, ...], model: Model) -> list[bytes] | No
         raise BadRequestError(
             f"input {tensor.name!r}: picture files need the shape [N], N at least 1; "
             f"got {list(tensor.array.shape)}"
+        )
+    spec, count = model.inputs[0], len(tensor.array)
+    if not spec.accepts((count, model.card.height, model.card.width, 3)):
+        raise BadRequestError(
+            f"input {tensor.name!r}: the model takes one picture at a time, {spec}, got {count}: "
+            "send each in a request of its own"
         )
     return list(tensor.array)
 

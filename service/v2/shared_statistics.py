@@ -7,6 +7,7 @@ worker's own totals are exact, the others' are at most `INTERVAL` old. Those of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,13 @@ class SharedStatistics:
             self._published = text
 
     def others(self) -> list[Entry]:
-        """Return the other workers' entries."""
+        """Return the other workers' entries.
+
+        This worker's are published at once: whoever is asked next counts what was told of them, so
+        that totals never go back, also where this worker dies.
+        """
+        with contextlib.suppress(OSError):  # `follow` tries again, and tells
+            self.publish()
         files = [path for path in self._folder.glob("[!.]*") if path != self._mine]
         return [entry for path in files for entry in orjson.loads(path.read_bytes())]
 

@@ -27,6 +27,7 @@ def test_ignores_fields_of_a_later_minor_version():
     ("text", "message"),
     [
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ("[]", "object"),
         (json.dumps({"schema": SCHEMA + 1}), "schema"),
         (json.dumps({"schema": SCHEMA}), "lacks 'height', 'labels', 'name', 'width'"),

@@ -46,6 +46,18 @@ def run(coroutine):
     return asyncio.run(coroutine)
 
 
+def test_a_request_that_finds_no_thread_keeps_nobody_else_from_one(no_thread):
+    async def scenario():
+        batcher = Batcher(Runtime())
+        with no_thread(), pytest.raises(NotReadyError, match="no thread to run the model in"):
+            await batcher.submit(rows(1))
+        async with asyncio.timeout(60):
+            assert (await batcher.submit(rows(2))).arrays["double"].tolist() == [[4]]
+        assert (batcher.running, batcher.queued) == (0, 0)
+
+    run(scenario())
+
+
 def test_an_idle_runtime_takes_a_request_at_once_and_later_ones_go_together():
     async def scenario():
         runtime = Runtime(held=True)

@@ -1,6 +1,7 @@
 import io
 import json
 
+import numpy as np
 import pytest
 
 from flatfold.cli import main
@@ -45,6 +46,15 @@ def test_a_file_that_cannot_be_read_fails_alone(tmp_path, model, capsys):
         f"flatfold: error: {tmp_path}: cannot be read: Is a directory",
     ]
     assert "not a picture that can be read" in err
+
+
+def test_scores_that_are_no_numbers_are_an_error_as_the_server_has_it(tmp_path, capsys):
+    model = str(picture_classifier(tmp_path / "nan.onnx", gain=np.nan))
+    (tmp_path / "a.png").write_bytes(picture("green"))
+    assert main(["classify", str(tmp_path / "a.png"), "--model", model]) == 1
+    said, err = answer(capsys)
+    assert said["results"][0]["error"] == "the model gave NaN or infinity as this picture's scores"
+    assert said["results"][0]["error"] in err
 
 
 def test_a_dash_reads_the_standard_input(model, capsys, monkeypatch):

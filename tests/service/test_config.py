@@ -43,6 +43,8 @@ def test_the_file_may_be_named_by_the_environment(tmp_path):
         ({"timeout": "nan"}, {}, r"--timeout must be a number of seconds, got 'nan'"),
         ({"grace": "inf"}, {}, r"--grace must be a number of seconds, got 'inf'"),
         ({"host": ""}, {}, r"--host must not be empty"),
+        ({"threads": "100000"}, {}, r"--threads must be between 0 and 1024, got 100000"),
+        ({}, {"FLATFOLD_API_KEYS": ", "}, r"\$FLATFOLD_API_KEYS must hold at least one text"),
         ({"models": [""]}, {}, r"MODEL must be paths, none of them empty, got \[''\]"),
         ({"log_format": "xml"}, {}, r"--log-format must be one of text, json"),
         ({"config": "/nowhere/x.toml"}, {}, r"cannot read the settings /nowhere/x\.toml"),
@@ -86,6 +88,13 @@ def test_what_is_written_with_commas_may_be_a_list_in_the_file(tmp_path):
     assert keys(seen.api_keys) == ("alpha", "beta")
     assert keys(seen.cors) == ("https://a", "https://b")
     assert seen.models == ("a", "b")
+
+
+def test_the_file_is_utf_8_with_or_without_a_mark(tmp_path):
+    path = tmp_path / "settings.toml"
+    for mark in (b"", b"\xef\xbb\xbf"):
+        path.write_bytes(mark + 'default_model = "ü"'.encode())
+        assert load_settings({"config": path}, {}).default_model == "ü"
 
 
 def test_secrets_are_not_shown():

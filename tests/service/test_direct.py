@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.direct import DirectRunner
-from service.errors import DeadlineExceededError, InternalError, OverloadedError
+from service.errors import DeadlineExceededError, InternalError, NotReadyError, OverloadedError
 from service.model import Model
 from tests.service import onnx_models
 
@@ -62,6 +62,16 @@ async def test_a_full_queue_refuses_at_once():
     model.open.set()
     assert (await first).arrays == {}
     assert (await runner.run({}, deadline=None)).arrays == {}
+
+
+async def test_a_request_that_finds_no_thread_takes_no_place_in_the_queue(tmp_path, no_thread):
+    runner = DirectRunner(Model.load(onnx_models.adder(tmp_path / "m.onnx")), max_queue=1)
+    feeds = {name: np.ones(1, np.float32) for name in "ab"}
+    with no_thread():
+        for _ in range(3):
+            with pytest.raises(NotReadyError, match="no thread to run the model in"):
+                await runner.run(feeds, deadline=None)
+    assert (await runner.run(feeds, deadline=None)).arrays["total"].tolist() == [2]
 
 
 async def test_a_late_or_cancelled_request_never_runs():

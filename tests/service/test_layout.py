@@ -35,6 +35,18 @@ def test_what_is_no_model_is_passed_over(tmp_path, name):
     assert names(tmp_path) == []
 
 
+def test_a_name_that_cannot_be_sent_is_left_out_with_a_warning(tmp_path, caplog):
+    for name in (b"\xff.onnx", b"\xff/1/model.onnx", b"\xff.txt"):
+        touch(tmp_path / os.fsdecode(name))
+    touch(tmp_path / "ü.onnx")
+    assert names(tmp_path) == [("ü", "1")]
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.removeprefix(f"{tmp_path}/") for text in told] == [
+        rf"\udcff{kind} cannot be read and is left out: its name is not UTF-8"
+        for kind in ("", ".onnx")
+    ]
+
+
 def test_a_file_need_not_exist_but_a_folder_must(tmp_path):
     assert names(tmp_path / "later.onnx") == [(None, "1")]
     with pytest.raises(ModelError, match="neither an"):

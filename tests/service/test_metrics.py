@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,11 @@ from service.metrics import SHARED_FOLDER, Metrics
 class NoModels:
     def all(self):
         return []
+
+
+class OneModel:
+    def all(self):
+        return [SimpleNamespace(model=SimpleNamespace(name="m"), queued=3)]
 
 
 @pytest.fixture
@@ -30,6 +36,12 @@ def test_workers_add_up_in_the_folder_that_they_share(shared):
     text = Metrics().exposition(NoModels(), 2)
     assert b'flatfold_requests_total{route="/a",status="200"} 2.0' in text
     assert b'flatfold_requests_total{route="/b",status="200"} 1.0' in text
+
+
+def test_of_a_model_that_is_gone_nothing_waits():
+    metrics = Metrics()
+    assert b'flatfold_queue_rows{model="m"} 3.0' in metrics.exposition(OneModel(), 0)
+    assert b'flatfold_queue_rows{model="m"} 0.0' in metrics.exposition(NoModels(), 0)
 
 
 @pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])

@@ -84,6 +84,15 @@ def test_a_batch_that_does_not_run_is_a_clear_error(tmp_path, monkeypatch):
         model.warm_up(4)
 
 
+def test_what_no_memory_can_hold_is_a_clear_error(tmp_path):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx", size="side", card=False)
+    with pytest.raises(ModelError, match="does not score a picture of 1000000000x1000000000"):
+        Model.load(path, card=Card(name="x", labels=tuple("abc"), height=10**9, width=10**9))
+    model = Model.load(onnx_models.picture_classifier(tmp_path / "m.onnx"))
+    with pytest.raises(ModelError, match="does not run a batch of 1000000000000000000"):
+        model.warm_up(10**18)
+
+
 def test_a_file_without_a_card_is_named_by_its_stem(tmp_path):
     model = Model.load(onnx_models.adder(tmp_path / "adder.onnx"))
     assert (model.name, model.card, model.batchable) == ("adder", None, False)

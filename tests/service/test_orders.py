@@ -62,6 +62,45 @@ async def test_a_bad_file_stops_at_the_first_worker(path):
     assert gain(two.get("m")) == 1
 
 
+async def test_after_a_refusal_all_workers_serve_the_same_and_say_why(path):
+    other = onnx_models.picture_classifier(path.parent / "v/1/model.onnx", gain=1)
+    bad = onnx_models.picture_classifier(path.parent / "v/2/model.onnx", gain=2)
+    one, orders_of_one = await worker(path, "1")
+    two, orders_of_two = await worker(path, "2")
+    following = asyncio.create_task(orders_of_two.follow())
+    await orders_of_one.unload("v")
+    replace_file(onnx_models.picture_classifier, other, gain=3)
+    bad.write_bytes(b"corrupt")
+    with pytest.raises(ModelError, match="not a model that onnxruntime reads"):
+        await orders_of_one.load("v")
+    following.cancel()
+    assert [gain(models.get("v")) for models in (one, two)] == [3, 3]
+    assert one.index() == two.index()
+    assert "not a model that onnxruntime reads" in two.index()[-1].reason
+    replace_file(onnx_models.picture_classifier, bad, gain=4)
+    for models in (one, two):
+        await models.refresh()  # as with --watch: the refused file is due in both
+        assert gain(models.get("v")) == 4
+
+
+async def test_a_name_may_be_longer_than_a_files_once_it_is_escaped(path):
+    long = path.rename(path.with_stem("я" * 100))
+    models, orders_of_one = await worker(long, "1", count=1)
+    await orders_of_one.unload(long.stem)
+    assert not models.all()
+
+
+async def test_a_worker_that_starts_late_loads_nothing_twice(path):
+    _, orders_of_one = await worker(path, "1", count=1)
+    await orders_of_one.load("m")
+    models = repository(path.parent)
+    late = Orders(path.parents[1], 1, models, "late")
+    await models.open()
+    loaded = models.get("m")
+    await late.catch_up()
+    assert models.get("m") is loaded
+
+
 async def test_a_worker_that_starts_late_catches_up(path):
     _, orders_of_one = await worker(path, "1", count=1)
     await orders_of_one.unload("m")
@@ -77,7 +116,7 @@ async def test_a_worker_that_does_not_follow_or_fails_is_told(path, monkeypatch)
     with pytest.raises(NotReadyError, match="1 of 2 workers have done the load"):
         await orders_of_one.load("m")
 
-    async def fail(name):
+    async def fail(name, refused):
         raise ModelError("no memory")
 
     monkeypatch.setattr(orders, "PATIENCE", 10)

@@ -230,6 +230,29 @@ def test_a_head_that_never_ends_is_given_up(model):
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+def ask_on_many(server, count):
+    """Open so many connections and ask on each of them."""
+    connections = []
+    for _ in range(count):
+        connections.append(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60))
+        connections[-1].request("GET", "/v2/health/live")
+    return connections
+
+
+def test_the_soft_limit_of_open_files_resets_no_connection(model):
+    code = (
+        "import resource, sys, flatfold.cli\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"
+        "sys.exit(flatfold.cli.main(sys.argv[1:]))"
+    )
+    with Process(model, start=("-c", code)) as server:
+        connections = ask_on_many(server, 150)
+        assert [each.getresponse().status for each in connections] == [200] * 150
+        for each in connections:
+            each.close()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

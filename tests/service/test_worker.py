@@ -1,16 +1,20 @@
 import asyncio
 import signal
 import socket
+from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
 
+from flatfold.contract.errors import FlatfoldError
 from service import worker
 from service.config import Settings
 from service.metrics import SHARED_FOLDER
+from service.orders import Orders
 from service.worker import Worker, work
 
 from .onnx_models import picture_classifier
+from .repositories import repository
 
 
 @pytest.fixture
@@ -34,6 +38,56 @@ def test_a_slow_start_is_waited_for_and_told(settings, monkeypatch, caplog):
 
     assert asyncio.run(scenario()) == "tiny"
     assert "is still starting after" in caplog.text
+
+
+def test_a_worker_that_cannot_start_leaves_no_gauges(settings, tmp_path):
+    async def scenario():
+        failing = Worker(replace(settings, models=("nowhere.onnx",)))
+        with pytest.raises(FlatfoldError, match=r"nowhere\.onnx"):
+            await failing.started()
+        await failing.ended(60)
+
+    asyncio.run(scenario())
+    assert not list((tmp_path / "shared").glob("*.db"))
+
+
+def test_a_worker_that_starts_late_never_serves_what_was_unloaded(settings, tmp_path):
+    other = picture_classifier(tmp_path / "other.onnx", name="other")
+
+    async def scenario():
+        models = repository(other)
+        await models.open()
+        await Orders(tmp_path / "shared", 1, models, "1").unload("other")
+        late = Worker(replace(settings, models=(*settings.models, str(other))))
+        try:
+            return await late.started()
+        finally:
+            late.kill()
+            await late.ended(60)
+
+    assert asyncio.run(scenario()) == "tiny"
+
+
+def test_a_worker_that_was_replaced_says_of_the_server_that_it_is_ready(settings):
+    async def scenario():
+        leaving = Worker(settings)
+        await leaving.started()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert leaving.give(theirs)
+            leaving.finish(replaced=True)
+            theirs.close()
+            head = b"GET /v2/health/ready HTTP/1.1\r\nhost: x\r\n\r\n"
+            reader, writer = await asyncio.open_connection(sock=ours)
+            answers = []
+            while True:  # until it says that it ends
+                writer.write(head)
+                answers.append(await reader.readuntil(b'{"ready":true}'))
+                if b"connection: close" in answers[-1]:
+                    break
+        assert await leaving.ended(60) == 0
+
+    asyncio.run(scenario())
 
 
 def test_a_worker_whose_parent_dies_before_it_hears_of_it_ends(settings):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -15,7 +16,7 @@ from tests import web
 
 from .onnx_models import picture_classifier
 from .test_classify import picture
-from .test_server import Process, post
+from .test_server import Process, ask_on_many, post
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,26 @@ def test_where_no_worker_can_be_replaced_that_is_said_and_ends_at_once(model, tm
             server.process.send_signal(signal.SIGTERM)
             code, _, err = server.end()
     assert (code, "Traceback" in err) == (0, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
+def test_connections_that_no_worker_has_room_for_wait(model):
+    code = (
+        "import resource, sys, flatfold.cli\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "sys.exit(flatfold.cli.main(sys.argv[1:]))"
+    )
+    with Process(model, "--workers", "2", start=("-c", code)) as server:
+        connections = ask_on_many(server, 150)
+        for child in workers_of(server):
+            ends = monotonic() + 20
+            while len(list(Path(f"/proc/{child}/fd").iterdir())) < 63:
+                assert monotonic() < ends
+        statuses = []
+        for each in connections:
+            statuses.append(each.getresponse().status)
+            each.close()
+    assert statuses == [200] * 150
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,9 +3,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from flatfold.contract.card import Card
+from service.errors import BadRequestError
 from service.tensors import DTYPES, TensorSpec
-from service.v2.binding import raw_request
-from service.v2.request import decode
+from service.v2.binding import bind_pictures, raw_request
+from service.v2.length_prefixed import as_array
+from service.v2.request import Tensor, decode
+
+
+def test_more_pictures_than_a_fixed_batch_takes_are_refused():
+    card = Card(name="m", labels=("a",), height=8, width=8)
+    spec = TensorSpec("x", "UINT8", (1, 8, 8, 3), ("",) * 4)
+    takes_one = SimpleNamespace(name="m", inputs=(spec,), card=card)
+    one, two = ((Tensor("x", "BYTES", as_array([b"file"] * count)),) for count in (1, 2))
+    assert bind_pictures(one, takes_one) == [b"file"]
+    with pytest.raises(BadRequestError, match=r"takes one picture at a time, .* got 2"):
+        bind_pictures(two, takes_one)
 
 
 def model(datatype, *sizes):

@@ -33,14 +33,26 @@ def test_totals_add_up_by_model_version_and_batch_size():
     assert own[0] == entry(count=1, last=5, b1=1)
 
 
-async def test_workers_read_each_others_totals(tmp_path):
+async def two_workers(tmp_path):
     path = onnx_models.picture_classifier(tmp_path / "models/m.onnx")
     workers = []
     for name in ("1", "2"):
         models = repository(path)
         await models.open()
         workers.append((models, SharedStatistics(tmp_path, models, name)))
-    (one, statistics_of_one), (_, statistics_of_two) = workers
+    return workers
+
+
+async def test_what_one_worker_has_told_the_next_one_counts(tmp_path):
+    (one, statistics_of_one), (_, statistics_of_two) = await two_workers(tmp_path)
+    statistics_of_one.publish()
+    gain(one.get())
+    statistics_of_one.others()  # asked for the totals, it tells its own and these
+    assert [each["inference_count"] for each in statistics_of_two.others()] == [1]
+
+
+async def test_workers_read_each_others_totals(tmp_path):
+    (one, statistics_of_one), (_, statistics_of_two) = await two_workers(tmp_path)
     for _ in range(3):
         gain(one.get())
     assert statistics_of_two.others() == []
