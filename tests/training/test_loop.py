@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from training import state as states
-from training.loop import Trainer, TrainingError
+from training.loop import MEAN, STD, Trainer, TrainingError
+from training.network import whiten
 from training.precision import choose_compute
+from training.split import Split
 
 from .small import Recorder, shades, tiny_recipe
 
@@ -181,6 +183,28 @@ def test_no_picture_held_out_is_no_error_in_the_loop(tmp_path):
     recipe = tiny_recipe(epochs=1)
     Trainer(recipe, shades(64), shades(0), seed=0, compute=CPU).run(tmp_path / "state", recorder)
     assert recorder.records[0]["holdout_accuracy"] == 0
+
+
+def test_large_held_out_pictures_come_fewer_at_once():
+    run, seen = trainer(tiny_recipe()), []
+    run.network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    assert run.logits(torch.zeros(3, 640, 640, 3, dtype=torch.uint8)).shape == (3, 10)
+    assert run.logits(torch.zeros(1001, 12, 12, 3, dtype=torch.uint8)).shape == (1001, 10)
+    assert seen == [2, 1, 1000, 1]
+
+
+@pytest.mark.parametrize("base", ["fast", "best"])
+def test_whitening_sees_all_classes_when_they_come_one_after_the_other(monkeypatch, base):
+    monkeypatch.setattr("training.loop.WHITENING_PICTURES", 40)
+    pictures = shades(320)
+    order = pictures.labels.argsort()
+    ordered = Split(pictures.images[order], pictures.labels[order])
+    sample = ordered.sample(40, seed=5)
+    run = Trainer(tiny_recipe(base), ordered, shades(8), seed=5, compute=CPU)
+    for network in [run.network] + ([run.proxy.network] if run.proxy else []):
+        found = network.whiten.weight.clone()
+        whiten(network, sample, MEAN, STD)
+        assert torch.equal(found, network.whiten.weight)
 
 
 def test_random_flips_are_drawn_anew_each_epoch_and_alternating_ones_turn(tmp_path):
