@@ -166,6 +166,10 @@ def _prepare(output: Path) -> None:
         FlatfoldError: the folder cannot be made.
     """
     try:
+        str(output).encode()
+    except UnicodeEncodeError as error:  # safetensors and TensorBoard take no other
+        raise FlatfoldError(f"cannot create {output}: --output must be UTF-8: {error}") from error
+    try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FlatfoldError(f"cannot create {output}: {error.strerror}") from error

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from training import state as states
+from training.checkpoint import CheckpointError, write_tensors
 from training.loop import MEAN, STD, Trainer, TrainingError
 from training.network import whiten
 from training.precision import choose_compute
@@ -242,6 +243,14 @@ def test_a_state_from_before_a_field_was_added_is_resumed(tmp_path):
     states.save(path, again._parts(), progress)
     with pytest.raises(TrainingError, match="from the future"):
         again.resume(path)
+
+
+@pytest.mark.parametrize("damage", ["{", "[1]", '{"recipe": "x"}', '{"recipe": {"epochs": 1}}'])
+def test_a_state_of_no_known_version_is_told(tmp_path, damage):
+    path = tmp_path / "state"
+    write_tensors(path, {}, {"format": states.FORMAT, "progress": damage})
+    with pytest.raises(CheckpointError, match="state that this version does not read"):
+        trainer(tiny_recipe(epochs=1)).resume(path)
 
 
 def test_ingredients_can_be_left_out(tmp_path):
