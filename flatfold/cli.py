@@ -70,7 +70,8 @@ def _prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 # till the end
+            lost = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 # till the end
+            setattr(sys, name, lost)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
