@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -60,8 +61,24 @@ def _missing(name: str, extra: str, error: ModuleNotFoundError) -> FlatfoldError
     )
 
 
+def _prepare_streams() -> None:
+    """Let no word end a command: what a closed stream is told is lost, an odd letter is escaped.
+
+    A stream is None where it was closed before the start (`>&-`). Letters that its encoding lacks
+    come from class names and paths.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            lost = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 # till the end
+            setattr(sys, name, lost)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0 if well, 1 if failed, 2 for wrong usage, 130 if interrupted."""
+    _prepare_streams()
     # Since 1.29 onnxruntime's Linux builds report models to their maker unless this is set before
     # they are imported; whoever wants that sets it to 0.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -69,3 +69,32 @@ def test_a_missing_extra_is_named(tmp_path):
     done = run("inspect", "model.onnx", env=environment)
     assert done.returncode == 1
     assert "pip install 'flatfold[fold]'" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_ends_no_command(closed):
+    code = (
+        f"import sys; sys.{closed} = None\n"  # what Python makes of one closed before the start
+        "from flatfold import cli; from types import SimpleNamespace\n"
+        "def speak(_): sys.stdout.write('said'); sys.stderr.write('said'); return 0\n"
+        "command = SimpleNamespace(add_arguments=lambda parser: None, run=speak)\n"
+        "cli._load = lambda *names: command\n"
+        "sys.exit(cli.main(['inspect']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "said")
+
+
+def test_a_letter_that_the_terminal_lacks_is_escaped():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    code = (
+        "import sys; from flatfold import cli; from types import SimpleNamespace\n"
+        "def speak(_): print('caf\\udce9 \\u732b'); return 0\n"
+        "command = SimpleNamespace(add_arguments=lambda parser: None, run=speak)\n"
+        "cli._load = lambda *names: command\n"
+        "sys.exit(cli.main(['inspect']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stdout) == (0, "caf\\udce9 \\u732b\n")

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flatfold.contract.errors import UsageError
 from training.data import FOLDER, SIDE, DataError, Pictures, find_cifar10, load_cifar10
 from training.folders import has_class_folders, load_folders
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SMALLEST = 9  # pixels: the whitening takes one, and three halvings must leave one
 
 
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Raise a DataError for a folder that cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+@_reading()
 def load_datasets(
     data_dir: str | Path | None = None, *, size: int | None = None
 ) -> tuple[Pictures, Pictures]:
@@ -23,7 +38,7 @@ def load_datasets(
 
     Raises:
         UsageError: CIFAR-10 was asked for at another size than its own, or a size too small.
-        DataError: nothing usable was found.
+        DataError: nothing usable was found, or a folder cannot be read.
     """
     folder = _class_folders(data_dir, size)
     if folder is not None:
@@ -31,6 +46,7 @@ def load_datasets(
     return load_cifar10(data_dir, train=True), load_cifar10(data_dir, train=False)
 
 
+@_reading()
 def load_test(data_dir: str | Path | None = None, *, size: int | None = None) -> Pictures:
     """Return the test pictures alone; see `load_datasets`."""
     folder = _class_folders(data_dir, size)

@@ -7,12 +7,18 @@ the run does what a single process would do, within rounding, when the batch nor
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import traceback
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
+
+# Its functions keep the default group of the time of the import for good, as an argument's default.
+# PyTorch's optimisers import it: before there is a group, it keeps none.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -82,8 +88,9 @@ def local_device(name: str) -> str:
 def joined(device: torch.device, *, sync_norms: bool) -> Iterator[Ranks]:
     """Join the processes that torchrun started, if it did, for the length of the block.
 
-    All leave a block that ends well together. One that leaves right after a sum may shut down while
-    gloo's thread still lets go of its tensor, which aborts the process: waiting makes that rare.
+    All leave a block that ends well together: torchrun's agents wait five minutes for each other.
+    The group ends with the block, and with it gloo's threads. One that outlived it could let go of
+    the last tensor that it summed while Python shuts down, which aborts the process.
     """
     if not dist.is_torchelastic_launched():
         yield ALONE
@@ -94,7 +101,11 @@ def joined(device: torch.device, *, sync_norms: bool) -> Iterator[Ranks]:
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), sync_norms)
         dist.barrier()
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # they hold what `wrap` returned
+        raise
     finally:
+        gc.collect()  # a wrapped network holds the group as well
         dist.destroy_process_group()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from flatfold.contract.errors import FlatfoldError
 from training.data import DataError, Pictures
+from training.memory import pictures_at_once
 from training.metrics import accuracy, calibration, confusion_matrix, log_loss, per_class_accuracy
 from training.views import weighted_views
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from training.predictor import Predictor
 
     Floats = NDArray[np.floating[Any]]
+
+
+PICTURES_AT_ONCE = 500  # of CIFAR-10's size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,7 @@ def ask(
     predictor: Predictor,
     pictures: Pictures,
     *,
-    batch_size: int = 500,
+    batch_size: int | None = None,
     tta: bool = True,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Answers:
@@ -79,7 +83,8 @@ def ask(
     Args:
         predictor: the model.
         pictures: their size must be the model's, their names among the model's labels.
-        batch_size: pictures a call of the model.
+        batch_size: pictures a call of the model; by default 500, and fewer of pictures larger than
+            CIFAR-10's, so that they fit the same memory.
         tta: test-time augmentation too, at six times the work.
         progress: called with the number of pictures after each batch.
 
@@ -91,8 +96,9 @@ def ask(
     labels = _labels_as(card.labels, pictures)
     _check_size(pictures, card.height, card.width)
     single, augmented = [], []
-    for start in range(0, len(pictures), batch_size):
-        batch = pictures.images[start : start + batch_size]
+    step = batch_size or pictures_at_once(PICTURES_AT_ONCE, card.height, card.width)
+    for start in range(0, len(pictures), step):
+        batch = pictures.images[start : start + step]
         views = weighted_views(batch) if tta else [(1.0, batch)]
         answers = [(weight, *predictor.predict(view)) for weight, view in views]
         single.append(answers[0][2])  # the first view is the unchanged picture

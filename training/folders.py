@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +19,6 @@ from flatfold.contract.pictures import load_picture
 from training.data import DataError, Pictures
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 HELD_OUT = 0.2
@@ -151,14 +150,20 @@ def _files(folder: Path) -> list[Path]:
     """Return every file below a class folder but what is hidden or in a hidden folder.
 
     A link to nowhere is returned as well, so that it is told like any file that is no picture.
+    Links to folders are not followed. Hidden are .DS_Store, .ipynb_checkpoints/1.png.
+
+    Raises:
+        OSError: a folder cannot be read.
     """
-    found = (path for path in folder.rglob("*") if path.is_file() or not path.exists())
-    return sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file() or not path.exists())
 
 
-def _is_hidden(path: Path) -> bool:
-    """Say whether a part of `path` is hidden: .DS_Store, .ipynb_checkpoints/1.png."""
-    return any(part.startswith(".") for part in path.parts)
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _read_into(images: NDArray[np.uint8], index: int, path: Path) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from training import state
 from training.augment import augment, cutout, normalise, shrink
 from training.distributed import synchronise_norms
 from training.lookahead import EVERY, Lookahead
+from training.memory import pictures_at_once
 from training.network import FlatNet, initialise, place, whiten
 from training.optimisers import build_optimisers, set_learning_rates, set_whitening_bias
 from training.recipe import Recipe
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's training pictures
 WHITENING_PICTURES = 5000
+HELD_OUT_AT_ONCE = 1000  # of CIFAR-10's size
 SHOWN = 5  # differences that one message names
 
 
@@ -89,19 +92,21 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.next_epoch = 0
         generator = torch.Generator().manual_seed(seed)
-        sample = normalise(self.train_set.images[:WHITENING_PICTURES], MEAN, STD)
+        sample = self.train_set.sample(WHITENING_PICTURES, seed)
+        whitening = partial(whiten, images=sample, mean=MEAN, std=STD)
         self.network = FlatNet(recipe.network)
         if self.ranks.sync_norms:
             synchronise_norms(self.network)
         initialise(self.network, generator, dirac=recipe.dirac)
         place(self.network, device)
         if recipe.whitening:
-            whiten(self.network, sample)
+            whitening(self.network)
         self.optimisers = build_optimisers(self.network, recipe)
         # A run too short for one pull would end with the slow weights that it started from.
         pulls = recipe.epochs * self.steps_per_epoch // EVERY
         self.lookahead = Lookahead(self.network) if recipe.lookahead and pulls else None
-        self.proxy = Proxy(recipe, sample, generator) if recipe.hardest < 1 else None
+        hard = recipe.hardest < 1
+        self.proxy = Proxy(recipe, whitening, generator, device) if hard else None
         # Alternating flip (airbench): each picture starts mirrored or not, and turns every epoch.
         self.flipped = (torch.rand(len(train), generator=generator) < 0.5).to(device)
 
@@ -247,9 +252,10 @@ class Trainer:
             "start anew with another --batch-size or with --precision fp32"
         )
 
-    def logits(self, images: Tensor, batch_size: int = 1000) -> Tensor:
+    def logits(self, images: Tensor) -> Tensor:
         """Return float32 logits (n, classes) of uint8 pictures (n, h, w, 3), in eval mode."""
         self.network.eval()
+        batch_size = pictures_at_once(HELD_OUT_AT_ONCE, *images.shape[1:3])
         with torch.inference_mode(), self.compute.autocast:
             return torch.cat(
                 [

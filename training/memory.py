@@ -1,14 +1,21 @@
-"""Memory of big tensors, kept for the next step instead of being returned to the system."""
+"""Memory of big tensors: how many pictures fit in a call, and keeping it for the next step."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 
+from training.data import SIDE
+
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _KEPT = 2**31 - 1  # bytes free at the heap's end that are kept: all that the call can say
 _GROWN_BY = 256 << 20  # bytes
+
+
+def pictures_at_once(most: int, height: int, width: int) -> int:
+    """Return how many pictures a call takes: `most` of CIFAR-10's size, fewer of a larger one."""
+    return max(1, min(most, most * SIDE**2 // (height * width)))
 
 
 def keep_freed_pages() -> None:

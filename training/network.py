@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flatfold.contract.errors import UsageError
+from training.augment import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -262,18 +263,26 @@ def initialise(network: FlatNet, generator: torch.Generator, *, dirac: bool = Tr
             nn.init.dirac_(module.weight.data[: module.in_channels])
 
 
-def whiten(network: FlatNet, images: Tensor, eps: float = 5e-4) -> None:
+def whiten(
+    network: FlatNet,
+    images: Tensor,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    eps: float = 5e-4,
+) -> None:
     """Set the first convolution to whiten 2x2 patches: eigenvectors over root eigenvalues, +-.
 
     Args:
         network: changed in place.
-        images: float (n, 3, h, w), normalised; some thousands of training pictures.
+        images: uint8 (n, h, w, 3); some thousands of training pictures.
+        mean: per-channel mean that the network's input is normalised by, on the 0..1 scale.
+        std: per-channel deviation, likewise.
         eps: added to the eigenvalues (on the normalised scale), as in airbench.
     """
     k = WHITEN_KERNEL
-    places = (images.shape[2] - k + 1) * (images.shape[3] - k + 1)
+    places = (images.shape[1] - k + 1) * (images.shape[2] - k + 1)
     parts = torch.split(images, max(1, PATCHES_AT_ONCE // places))
-    products = reduce(operator.add, map(_patch_products, parts))
+    products = reduce(operator.add, (_patch_products(normalise(part, mean, std)) for part in parts))
     eigenvalues, eigenvectors = torch.linalg.eigh(products / (len(images) * places))
     filters = (eigenvectors / torch.sqrt(eigenvalues + eps)).T.reshape(-1, 3, k, k).flip(0)
     both = torch.cat((filters, -filters))
@@ -283,7 +292,10 @@ def whiten(network: FlatNet, images: Tensor, eps: float = 5e-4) -> None:
 
 
 def _patch_products(images: Tensor) -> Tensor:
-    """Return the sum over all patches of their pixels' products, float64 (12, 12)."""
+    """Return the sum over all patches of their pixels' products, float64 (12, 12).
+
+    The images are float (n, 3, h, w).
+    """
     k = WHITEN_KERNEL
     patches = images.unfold(2, k, 1).unfold(3, k, 1).permute(0, 2, 3, 1, 4, 5)
     flat = patches.reshape(-1, 3 * k * k).double()

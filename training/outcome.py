@@ -13,8 +13,9 @@ from tqdm import tqdm
 import flatfold
 from flatfold.contract.card import Card
 from training import checkpoint
-from training.evaluate import ask, summarise
+from training.evaluate import PICTURES_AT_ONCE, ask, summarise
 from training.loop import MEAN, STD
+from training.memory import pictures_at_once
 from training.predictor import network_predictor
 from training.report import Results, write_report
 from training.temperature import fit_temperature
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from training.network import FlatNet
 
 MODEL_FILE, REPORT_FILE = "model.safetensors", "report.png"
-BATCH_SIZE = 500
 
 
 def conclude(
@@ -63,7 +63,7 @@ def conclude(
     card = replace(card, temperature=_temperature(trainer, network, card))
     predictor = network_predictor(network, card, trainer.compute.device)
     with tqdm(desc="testing", total=len(test), unit="img", disable=None) as bar:
-        answers = ask(predictor, test, batch_size=BATCH_SIZE, progress=bar.update)
+        answers = ask(predictor, test, progress=bar.update)
     measured = summarise(answers, card.labels)
     card = replace(card, accuracy=_figures(measured))
     checkpoint.save(output / MODEL_FILE, network, card)
@@ -88,7 +88,8 @@ def _temperature(trainer: Trainer, network: FlatNet, card: Card) -> float:
     """Fit the temperature on the pictures that were held out of training."""
     predict = network_predictor(network, card, trainer.compute.device).predict
     images = trainer.holdout.images.cpu().numpy()
-    batches = np.array_split(images, -(-len(images) // BATCH_SIZE))
+    size = pictures_at_once(PICTURES_AT_ONCE, *images.shape[1:3])
+    batches = np.array_split(images, -(-len(images) // size))
     logits = np.concatenate([predict(batch)[0] for batch in batches])
     return fit_temperature(logits, trainer.holdout.labels.cpu().numpy())
 
@@ -116,9 +117,15 @@ def _command(trainer: Trainer) -> str:
         "precision": trainer.compute.precision,
     }
     words = [f"--{name} {value}" for name, value in flags.items()]
-    if recipe.network.branches:
-        words.append("--branches")
-    return " ".join(["flatfold train", *words])
+    switches = {
+        "branches": recipe.network.branches,
+        "compile": trainer.compute.compiled,
+        "sync-batch-norm": trainer.ranks.sync_norms,
+    }
+    words += [f"--{name}" for name, on in switches.items() if on]
+    processes = trainer.ranks.size
+    launcher = f"torchrun --nproc-per-node {processes} -m " if processes > 1 else ""
+    return " ".join([f"{launcher}flatfold train", *words])
 
 
 def _provenance(trainer: Trainer) -> dict[str, Any]:

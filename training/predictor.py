@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from onnxruntime import InferenceSession
     from torch import nn
 
     Floats = NDArray[np.floating[Any]]
@@ -85,6 +86,20 @@ def _from_checkpoint(path: Path, device: str) -> Predictor:
     return network_predictor(checkpoint.network, checkpoint.card, chosen)
 
 
+def _check_interface(path: Path, session: InferenceSession, card: Card) -> None:
+    """Raise a ModelError where the graph is not the one that its card speaks of."""
+    inputs = [entry.name for entry in session.get_inputs()]
+    outputs = {entry.name: entry.shape for entry in session.get_outputs()}
+    if inputs != [INPUT_NAME] or not {LOGITS_NAME, PROBABILITIES_NAME} <= outputs.keys():
+        raise ModelError(
+            f"{path} has the inputs {', '.join(inputs)} and the outputs {', '.join(outputs)}; "
+            f"expected {INPUT_NAME}, {LOGITS_NAME} and {PROBABILITIES_NAME}"
+        )
+    classes = outputs[LOGITS_NAME][-1]
+    if isinstance(classes, int) and classes != len(card.labels):
+        raise ModelError(f"{path} answers for {classes} classes, its card has {len(card.labels)}")
+
+
 def _from_onnx(path: Path) -> Predictor:
     import onnxruntime  # noqa: PLC0415 # a checkpoint is evaluated without onnxruntime
 
@@ -98,6 +113,7 @@ def _from_onnx(path: Path) -> Predictor:
             f"{path} has no {CARD_KEY} in its metadata; expected a file written by flatfold export"
         )
     card = Card.from_json(metadata[CARD_KEY])
+    _check_interface(path, session, card)
 
     def predict(images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         logits, probabilities = session.run([LOGITS_NAME, PROBABILITIES_NAME], {INPUT_NAME: images})

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MISTAKE_ROWS, MISTAKE_COLUMNS = 3, 6
 NAMED_CLASSES = 30  # more names than this run into each other
 COUNTED_CLASSES = 12  # more counts than this are too small to read
+TITLE_LETTERS, NAME_LETTERS = 120, 20  # more than these run over the edge, or into their neighbours
 TRAIN_COLOUR, HELD_OUT_COLOUR = "tab:blue", "tab:orange"
 
 
@@ -57,7 +58,7 @@ def write_report(path: Path, results: Results) -> None:
     """
     figure = Figure(figsize=(18, 11), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(drawable(results.title))
+    figure.suptitle(drawable(results.title, TITLE_LETTERS))
     grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.15))
     _curves(figure.add_subplot(grid[0, 0]), results.history, "loss")
     _curves(figure.add_subplot(grid[0, 1]), results.history, "accuracy")
@@ -70,12 +71,16 @@ def write_report(path: Path, results: Results) -> None:
         figure.savefig(temporary, format="png", dpi=100)
 
 
-def drawable(text: str) -> str:
-    """Return `text` as matplotlib draws it literally.
+def drawable(text: str, most: int) -> str:
+    """Return `text` as matplotlib draws it literally, in one line of up to `most` letters.
 
-    A pair of $ would be read as a formula, and a surrogate, which stands for a byte of a folder's
-    name that is not UTF-8, is refused: it becomes a question mark.
+    Long ones lose their middle: names often differ at their end. A pair of $ would be read as a
+    formula, and a surrogate, which stands for a byte of a folder's name that is not UTF-8, is
+    refused: it becomes a question mark.
     """
+    text = " ".join(text.split())
+    if len(text) > most:
+        text = f"{text[: most // 2]}…{text[-((most - 1) // 2) :]}"
     return text.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
 
 
@@ -132,7 +137,8 @@ def _confusion(axes: Axes, results: Results) -> None:
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
     axes.set(title="Confusion (rows true, columns predicted)")
     if len(results.names) <= NAMED_CLASSES:
-        places, names = range(len(results.names)), [drawable(name) for name in results.names]
+        places = range(len(results.names))
+        names = [drawable(name, NAME_LETTERS) for name in results.names]
         axes.set_xticks(places, names, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(places, names)
     if len(results.names) <= COUNTED_CLASSES:
@@ -149,9 +155,9 @@ def _mistakes(figure: Figure, place: SubplotSpec, results: Results) -> None:
     cells = panel.subplots(MISTAKE_ROWS, MISTAKE_COLUMNS).flat
     for index, axes in zip(chosen, cells, strict=False):
         said = probabilities[index].argmax()
-        answer = f"{results.names[said]} {probabilities[index, said]:.0%}"
+        answer, truth = (drawable(results.names[i], NAME_LETTERS) for i in (said, labels[index]))
         axes.imshow(results.images[index], interpolation="nearest")
-        title = drawable(f"{answer}\nis {results.names[labels[index]]}")
+        title = f"{answer} {probabilities[index, said]:.0%}\nis {truth}"
         axes.set_title(title, fontsize=9)
     for axes in panel.axes:
         axes.axis("off")

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from training.network import FlatNet, initialise, place, whiten
+from training.network import FlatNet, initialise, place
 from training.optimisers import build_optimisers, set_learning_rates
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from training.network import NetworkConfig
@@ -34,14 +36,20 @@ def proxy_shape(recipe: Recipe) -> NetworkConfig:
 class Proxy:
     """The small network and its optimiser."""
 
-    def __init__(self, recipe: Recipe, sample: Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        whitening: Callable[[FlatNet], None],
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
         shape = proxy_shape(recipe)
         self.recipe = replace(recipe, network=shape, whiten_bias_epochs=0)
         self.network = FlatNet(shape)
         initialise(self.network, generator, dirac=recipe.dirac)
-        place(self.network, sample.device)
+        place(self.network, device)
         if recipe.whitening:
-            whiten(self.network, sample)
+            whitening(self.network)
         self.network.whiten_bias.requires_grad_(False)
         self.optimisers = build_optimisers(self.network, self.recipe)
 

@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 STATE_FILE = "state.safetensors"
 WRITTEN = (STATE_FILE, MODEL_FILE, REPORT_FILE, "log.jsonl")  # in one piece, by renaming
 HELD_OUT_SHARE = 10  # at most a tenth of the training pictures is held out for the temperature
-LARGEST_SEED = 2**32 - 1  # the loop makes each epoch's own seed from it, which has 64 bits
+# The smallest and the largest number of each flag.
+RANGES = {
+    "epochs": (1, 10**6),  # each has its share of the time left worked out beforehand
+    "batch_size": (1, None),  # at most the training pictures, says the loop
+    "threads": (1, 1024),  # OpenMP starts them all, and ends the process where it cannot
+    "seed": (0, 2**32 - 1),  # the loop makes each epoch's own seed from it, which has 64 bits
+}
 STEPS_PER_EPOCH = 20  # at least, so that a few hundred pictures of your own still teach something
 SMALLEST_BATCH = 16  # fewer pictures make batch statistics too noisy
 
@@ -108,13 +114,12 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     Raises:
         UsageError: a number is out of range, or the preset is unknown.
     """
-    for key, smallest in (("epochs", 1), ("batch_size", 1), ("threads", 1), ("seed", 0)):
-        value = getattr(args, key)
+    for key, (smallest, largest) in RANGES.items():
+        value, flag = getattr(args, key), key.replace("_", "-")
         if value is not None and value < smallest:
-            flag = key.replace("_", "-")
             raise UsageError(f"--{flag} must be at least {smallest}, got {value}")
-    if args.seed > LARGEST_SEED:
-        raise UsageError(f"--seed must be at most {LARGEST_SEED}, got {args.seed}")
+        if value is not None and largest is not None and value > largest:
+            raise UsageError(f"--{flag} must be at most {largest}, got {value}")
     recipe = preset(args.preset)
     network = replace(recipe.network, branches=args.branches or recipe.network.branches)
     return replace(recipe, epochs=args.epochs or recipe.epochs, network=network)
@@ -160,6 +165,10 @@ def _prepare(output: Path) -> None:
     Raises:
         FlatfoldError: the folder cannot be made.
     """
+    try:
+        str(output).encode()
+    except UnicodeEncodeError as error:  # safetensors and TensorBoard take no other
+        raise FlatfoldError(f"cannot create {output}: --output must be UTF-8: {error}") from error
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -23,6 +25,17 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def sample(self, most: int, seed: int) -> Tensor:
+        """Return up to `most` pictures of all classes, uint8 (k, h, w, 3).
+
+        The first ones, as CIFAR-10's come in random order; pictures that come class by class, as
+        those of class folders do, are drawn by `seed`.
+        """
+        if len(self) <= most or bool((self.labels.diff() < 0).any()):
+            return self.images[:most]
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.images[order[:most].to(self.images.device)]
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that tell these pictures and labels from others."""

@@ -71,12 +71,19 @@ def read_progress(path: Path) -> dict[str, Any]:
     """Return the `progress` that was saved with the state.
 
     Raises:
-        CheckpointError: the file is not a training state.
+        CheckpointError: the file is not a training state, or not one of a version like this.
     """
     metadata = read_tensors(path)[1]
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not the state of a flatfold training run")
-    progress: dict[str, Any] = json.loads(metadata["progress"])
+    try:
+        progress: dict[str, Any] = json.loads(metadata["progress"])
+        _ = progress["recipe"]["epochs"], progress["next_epoch"], progress["history"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is a state that this version does not read ({error!r}): delete it, or go on "
+            "with the version that wrote it"
+        ) from error
     return progress
 
 

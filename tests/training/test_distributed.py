@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +18,6 @@ from training.network import BatchNorm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2"
 
@@ -84,6 +85,45 @@ def test_a_failure_waits_for_nobody(torchrun_of_one: list[str]) -> None:
         raise RuntimeError
     assert torchrun_of_one == []
     assert not distributed.is_initialized()
+
+
+THREADS_LEFT = """
+from pathlib import Path
+import torch
+from tests.training.small import tiny_recipe
+from training.distributed import joined
+from training.network import FlatNet
+from training.optimisers import build_optimisers
+
+def train(ends_well):
+    recipe = tiny_recipe()
+    with joined(torch.device("cpu"), sync_norms=False) as ranks:
+        network = FlatNet(recipe.network)
+        build_optimisers(network, recipe)
+        wrapped = torch.nn.parallel.DistributedDataParallel(network)
+        wrapped(torch.zeros(4, 3, 12, 12)).sum().backward()
+        if not ends_well:
+            raise ValueError
+        del wrapped
+
+def threads():
+    return {comm.read_text().strip() for comm in Path("/proc/self/task").glob("*/comm")}
+
+try:
+    train(ENDS_WELL)
+except ValueError:
+    pass
+print("left:", [name for name in threads() if "gloo" in name])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads' names are Linux's")
+@pytest.mark.parametrize("ends_well", [True, False])
+@pytest.mark.usefixtures("torchrun_of_one")
+def test_no_thread_of_the_group_outlives_it(*, ends_well: bool) -> None:
+    # In a process of its own: what PyTorch imports only after the group is made matters.
+    script = THREADS_LEFT.replace("ENDS_WELL", str(ends_well))
+    assert finish(start([sys.executable, "-c", script])).splitlines()[-1] == "left: []"
 
 
 @pytest.fixture

@@ -63,6 +63,14 @@ def test_batches_change_nothing_and_are_counted() -> None:
     assert counted == [4, 4, 4, 3]
 
 
+def test_large_pictures_come_fewer_at_once() -> None:
+    card = Card(name="colours", labels=CARD.labels, height=320, width=320)
+    pictures = Pictures(np.zeros((7, 320, 320, 3), np.uint8), np.zeros(7, np.int64), CARD.labels)
+    counted: list[int] = []
+    ask(Predictor(card, by_colour), pictures, tta=False, progress=counted.append)
+    assert counted == [5, 2]
+
+
 def test_without_tta_each_picture_is_seen_once() -> None:
     seen = 0
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,3 +154,18 @@ def test_wrong_sizes_and_places(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="neither CIFAR-10"):
         load_datasets(tmp_path / "empty")
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read x+.*: File name too long"):
+        load_datasets("x" * 300)
+    folder = paint(tmp_path / "pictures", {"rose": 4, "grass": 4})
+    locked = paint(folder / "rose" / "more", {"grass": 1}) / "grass"
+    locked.chmod(0)
+    try:
+        if os.access(locked, os.R_OK):
+            pytest.skip("this user reads every folder")
+        with pytest.raises(DataError, match=f"cannot read {locked}: Permission denied"):
+            load_datasets(folder)
+    finally:
+        locked.chmod(0o700)

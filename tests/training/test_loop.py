@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from training import state as states
-from training.loop import Trainer, TrainingError
+from training.checkpoint import CheckpointError, write_tensors
+from training.loop import MEAN, STD, Trainer, TrainingError
+from training.network import whiten
 from training.precision import choose_compute
+from training.split import Split
 
 from .small import Recorder, shades, tiny_recipe
 
@@ -183,6 +186,28 @@ def test_no_picture_held_out_is_no_error_in_the_loop(tmp_path):
     assert recorder.records[0]["holdout_accuracy"] == 0
 
 
+def test_large_held_out_pictures_come_fewer_at_once():
+    run, seen = trainer(tiny_recipe()), []
+    run.network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    assert run.logits(torch.zeros(3, 640, 640, 3, dtype=torch.uint8)).shape == (3, 10)
+    assert run.logits(torch.zeros(1001, 12, 12, 3, dtype=torch.uint8)).shape == (1001, 10)
+    assert seen == [2, 1, 1000, 1]
+
+
+@pytest.mark.parametrize("base", ["fast", "best"])
+def test_whitening_sees_all_classes_when_they_come_one_after_the_other(monkeypatch, base):
+    monkeypatch.setattr("training.loop.WHITENING_PICTURES", 40)
+    pictures = shades(320)
+    order = pictures.labels.argsort()
+    ordered = Split(pictures.images[order], pictures.labels[order])
+    sample = ordered.sample(40, seed=5)
+    run = Trainer(tiny_recipe(base), ordered, shades(8), seed=5, compute=CPU)
+    for network in [run.network] + ([run.proxy.network] if run.proxy else []):
+        found = network.whiten.weight.clone()
+        whiten(network, sample, MEAN, STD)
+        assert torch.equal(found, network.whiten.weight)
+
+
 def test_random_flips_are_drawn_anew_each_epoch_and_alternating_ones_turn(tmp_path):
     pictures = shades(64)
     whole = torch.arange(64)
@@ -218,6 +243,14 @@ def test_a_state_from_before_a_field_was_added_is_resumed(tmp_path):
     states.save(path, again._parts(), progress)
     with pytest.raises(TrainingError, match="from the future"):
         again.resume(path)
+
+
+@pytest.mark.parametrize("damage", ["{", "[1]", '{"recipe": "x"}', '{"recipe": {"epochs": 1}}'])
+def test_a_state_of_no_known_version_is_told(tmp_path, damage):
+    path = tmp_path / "state"
+    write_tensors(path, {}, {"format": states.FORMAT, "progress": damage})
+    with pytest.raises(CheckpointError, match="state that this version does not read"):
+        trainer(tiny_recipe(epochs=1)).resume(path)
 
 
 def test_ingredients_can_be_left_out(tmp_path):

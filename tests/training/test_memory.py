@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from training.memory import pictures_at_once
+
 PROGRAM = """
 import resource
 import torch
@@ -32,3 +34,13 @@ def test_a_tensor_of_the_same_size_needs_no_new_pages(keep, few):
     program = PROGRAM.format(keep=keep)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert (int(done.stdout) < 1000) is few
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "count"),
+    [(32, 32, 500), (9, 9, 500), (64, 32, 250), (224, 224, 10), (5000, 5000, 1)],
+)
+def test_a_call_takes_as_many_pictures_as_have_the_pixels_of_those_of_cifar10(
+    height: int, width: int, count: int
+) -> None:
+    assert pictures_at_once(500, height, width) == count

@@ -8,6 +8,8 @@ from training.network import FlatNet, NetworkConfig, initialise, whiten
 
 from .small import TINY, shades
 
+MEAN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
 
 def seeded(config=TINY, seed=0):
     network = FlatNet(config)
@@ -32,16 +34,16 @@ def test_each_filter_bank_starts_by_passing_its_input_on():
 
 
 def test_whitening_decorrelates_patches():
-    images = normalise(shades(200).images, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    images = shades(200).images
     network = seeded()
-    whiten(network, images, eps=0)
-    patches = torch.nn.functional.conv2d(images, network.whiten.weight[:12])
+    whiten(network, images, *MEAN_STD, eps=0)
+    patches = torch.nn.functional.conv2d(normalise(images, *MEAN_STD), network.whiten.weight[:12])
     flat = patches.permute(1, 0, 2, 3).flatten(1).double()
     assert torch.allclose(flat @ flat.T / flat.shape[1], torch.eye(12).double(), atol=1e-3)
 
 
 def test_whitening_in_parts_is_that_of_all_patches_together(monkeypatch):
-    images = normalise(shades(50).images, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    images = shades(50).images
     monkeypatch.setattr("training.network.PATCHES_AT_ONCE", 50 * 11 * 11)
     seen = []
     products = training.network._patch_products
@@ -49,9 +51,9 @@ def test_whitening_in_parts_is_that_of_all_patches_together(monkeypatch):
         "training.network._patch_products", lambda part: (seen.append(len(part)), products(part))[1]
     )
     whole, parts = seeded(), seeded()
-    whiten(whole, images)
+    whiten(whole, images, *MEAN_STD)
     monkeypatch.setattr("training.network.PATCHES_AT_ONCE", 20 * 11 * 11)
-    whiten(parts, images)
+    whiten(parts, images, *MEAN_STD)
     assert seen == [50, 20, 20, 10]
     assert torch.allclose(parts.whiten.weight, whole.whiten.weight, atol=1e-5)
 

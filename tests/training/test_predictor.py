@@ -3,9 +3,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
+from flatfold.contract.card import CARD_KEY
 from tests.training.small_models import MEAN, STD, small_card, write_checkpoint, write_onnx
 from training.metrics import softmax
 from training.predictor import ModelError, load_predictor
@@ -48,3 +50,18 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     write_onnx(tmp_path / "foreign.onnx", small_card(), with_card=False)
     with pytest.raises(ModelError, match=r"foreign\.onnx has no flatfold\.card"):
         load_predictor(tmp_path / "foreign.onnx")
+
+
+def test_a_graph_that_is_not_its_cards_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write_onnx(path, small_card())
+    model = onnx.load(path)
+    card = next(entry for entry in model.metadata_props if entry.key == CARD_KEY)
+    card.value = small_card(("a", "b", "c")).to_json()
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="answers for 2 classes, its card has 3"):
+        load_predictor(path)
+    model.graph.input[0].name = model.graph.node[0].input[0] = "pixels"
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"has the inputs pixels and .*; expected images, logits"):
+        load_predictor(path)

@@ -10,7 +10,7 @@ from PIL import Image
 from flatfold.contract.errors import FlatfoldError
 from training.evaluate import Answers
 from training.metrics import softmax
-from training.report import Results, most_confident_mistakes, write_report
+from training.report import Results, drawable, most_confident_mistakes, write_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +62,21 @@ def test_names_that_are_no_formula_no_utf8_or_in_no_font_are_drawn(tmp_path: Pat
         warnings.simplefilter("error")
         write_report(tmp_path / "report.png", results(4, names=names, title="$_$ and \udce9"))
     assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("cat", "cat"),
+        ("exactly 20 letters !", "exactly 20 letters !"),
+        ("spotted cuckoo of the hills, young", "spotted cu…ls, young"),
+        ("spotted cuckoo of the hills, adult", "spotted cu…ls, adult"),
+        ("two\nlines", "two lines"),
+        ("$x$", r"\$x\$"),
+    ],
+)
+def test_names_stay_clear_of_their_neighbours_and_differ(name: str, drawn: str) -> None:
+    assert drawable(name, 20) == drawn
 
 
 def test_mistakes_come_with_the_most_confident_first() -> None:

@@ -152,6 +152,15 @@ def test_a_start_that_fails_leaves_no_folder(arguments: list[str], tmp_path: Pat
         assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_training(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--output", str(tmp_path / "caf\udce9")]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "caf\\udce9: --output must be UTF-8" in said.err
+
+
 def test_resuming_from_nothing_is_said(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +213,10 @@ def _pretend_unfinished(path: Path) -> None:
         (["--batch-size", "999"], "do not fill one batch of 999", 1),
         (["--image-size", "4"], "--image-size 4 is too small", 2),
         (["--threads", "0"], "--threads must be at least 1, got 0", 2),
+        (["--threads", "99999999999"], "--threads must be at most 1024, got 99999999999", 2),
+        (["--epochs", "99999999999"], "--epochs must be at most 1000000, got 99999999999", 2),
+        (["--batch-size", "99999999999"], "do not fill one batch of 99999999999", 1),
+        (["--image-size", "99999999999"], "which cannot be had; use fewer pictures or a", 1),
         (["--seed", "-1"], "--seed must be at least 0, got -1", 2),
         (["--seed", str(2**63)], "--seed must be at most 4294967295, got 9223372036854775808", 2),
         (["--device", "abacus"], "--device 'abacus' is unknown", 2),

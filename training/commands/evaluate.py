@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     parser.add_argument("--no-tta", action="store_true", help="leave test-time augmentation out")
     parser.add_argument(
-        "--batch-size", type=int, default=500, help="pictures a call (default: 500)"
+        "--batch-size",
+        type=int,
+        help="pictures a call (default: 500, fewer of pictures above 32x32 pixels)",
     )
     parser.add_argument(
         "--device",
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from training.evaluate import ask, summarise  # noqa: PLC0415 # as above
     from training.predictor import load_predictor  # noqa: PLC0415 # as above
 
-    if args.batch_size < 1:
+    if args.batch_size is not None and args.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {args.batch_size}")
     predictor = load_predictor(args.model, args.device)
     pictures = load_test(args.data_dir, size=predictor.card.height)
