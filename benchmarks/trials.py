@@ -23,7 +23,8 @@ from flatfold.contract.files import atomic_path
 from training.loop import Trainer, score
 from training.memory import keep_freed_pages
 from training.precision import choose_compute
-from training.session import fit_recipe, split
+from training.sizing import fit_recipe
+from training.split import hold_out
 from training.temperature import fit_temperature
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def run_trials(
 
 def _train(trial: Trial, pictures: Pictures, states: Path) -> dict[str, Any]:
     recipe = fit_recipe(trial.recipe, pictures)
-    train, holdout = split(pictures, recipe.holdout, trial.seed)
+    train, holdout = hold_out(pictures, recipe.holdout, trial.seed)
     compute = choose_compute("cpu", "auto")
     trainer = Trainer(recipe, train, holdout, seed=trial.seed, compute=compute)
     states.mkdir(parents=True, exist_ok=True)

@@ -59,10 +59,10 @@ def load_folders(folder: Path, size: int) -> tuple[Pictures, Pictures]:
         return train, test
     _check_split(folder)
     pictures = _load(folder, _class_names(folder), size)
-    return split(pictures, folder)
+    return _hold_out_test(pictures, folder)
 
 
-def split(pictures: Pictures, folder: Path) -> tuple[Pictures, Pictures]:
+def _hold_out_test(pictures: Pictures, folder: Path) -> tuple[Pictures, Pictures]:
     """Hold out a fifth of each class, at least one picture, always the same ones.
 
     Raises:

@@ -7,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from flatfold.contract.errors import FlatfoldError, UsageError
 from flatfold.contract.files import remove_leftovers
 from training import state
-from training.data import SIDE
 from training.datasets import is_cifar10, load_datasets
 from training.distributed import joined, local_device
 from training.loop import Trainer, TrainingError
@@ -22,12 +20,12 @@ from training.outcome import MODEL_FILE, REPORT_FILE, conclude, is_concluded
 from training.precision import choose_compute
 from training.progress import Several, build_observer
 from training.recipe import preset
-from training.split import Split
+from training.sizing import fit_recipe
+from training.split import hold_out
 
 if TYPE_CHECKING:
     import argparse
 
-    from training.data import Pictures
     from training.distributed import Ranks
     from training.evaluate import Evaluation
     from training.loop import Observer
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.safetensors"
 WRITTEN = (STATE_FILE, MODEL_FILE, REPORT_FILE, "log.jsonl")  # in one piece, by renaming
-HELD_OUT_SHARE = 10  # at most a tenth of the training pictures is held out for the temperature
 # The smallest and the largest number of each flag.
 RANGES = {
     "epochs": (1, 10**6),  # each has its share of the time left worked out beforehand
@@ -43,8 +40,6 @@ RANGES = {
     "threads": (1, 1024),  # OpenMP starts them all, and ends the process where it cannot
     "seed": (0, 2**32 - 1),  # the loop makes each epoch's own seed from it, which has 64 bits
 }
-STEPS_PER_EPOCH = 20  # at least, so that a few hundred pictures of your own still teach something
-SMALLEST_BATCH = 16  # fewer pictures make batch statistics too noisy
 
 
 def run_session(args: argparse.Namespace) -> int:
@@ -59,7 +54,7 @@ def run_session(args: argparse.Namespace) -> int:
         _check_finished(state_path)
     pictures, test = load_datasets(args.data_dir, size=args.image_size)
     recipe = fit_recipe(recipe, pictures, batch_size=args.batch_size)
-    train, holdout = split(pictures, recipe.holdout, args.seed)
+    train, holdout = hold_out(pictures, recipe.holdout, args.seed)
     with joined(compute.device, sync_norms=args.sync_batch_norm) as ranks:
         together = replace(compute, ranks=ranks)
         trainer = Trainer(recipe, train, holdout, seed=args.seed, compute=together)
@@ -125,26 +120,6 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     return replace(recipe, epochs=args.epochs or recipe.epochs, network=network)
 
 
-def fit_recipe(recipe: Recipe, pictures: Pictures, *, batch_size: int | None = None) -> Recipe:
-    """Return `recipe` with the classes and size of these training pictures.
-
-    Augmentation grows with the size. For few pictures the held-out share and the batch (unless
-    `batch_size` was asked for) get smaller. For CIFAR-10 nothing changes.
-    """
-    holdout = min(recipe.holdout, max(1, len(pictures) // HELD_OUT_SHARE))
-    kept = len(pictures) - holdout
-    few = min(kept, max(SMALLEST_BATCH, kept // STEPS_PER_EPOCH))
-    size = pictures.images.shape[1]
-    return replace(
-        recipe,
-        network=replace(recipe.network, classes=len(pictures.names), image_size=size),
-        holdout=holdout,
-        batch_size=batch_size or min(recipe.batch_size, few),
-        translate=round(recipe.translate * size / SIDE),
-        cutout=round(recipe.cutout * size / SIDE),
-    )
-
-
 def _check_finished(path: Path) -> None:
     """Raise a UsageError where `path` is the state of a run with epochs or its model to come."""
     if not path.exists():
@@ -183,31 +158,3 @@ def _name(args: argparse.Namespace) -> str:
         return "cifar10"
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(args.data_dir).resolve().name)
     return plain.strip("-") or "pictures"
-
-
-def split(pictures: Pictures, holdout: int, seed: int) -> tuple[Split, Split]:
-    """Return training pictures and at most `holdout` others, drawn by `seed`.
-
-    Each class keeps at least the picture of it that was drawn last, to be learnt from.
-
-    Raises:
-        TrainingError: no class has a picture to spare.
-    """
-    order = np.random.default_rng(seed).permutation(len(pictures))
-    from_end = np.unique(pictures.labels[order][::-1], return_index=True)[1]
-    held = np.sort(np.delete(order, len(order) - 1 - from_end)[:holdout])
-    if not len(held):
-        raise TrainingError(
-            "every class has one picture to learn from and none can be held out for the "
-            "temperature; give more pictures"
-        )
-    kept = np.setdiff1d(order, held)
-
-    def part(chosen: np.ndarray) -> Split:
-        return Split(
-            torch.from_numpy(pictures.images[chosen]),
-            torch.from_numpy(pictures.labels[chosen]),
-            pictures.names,
-        )
-
-    return part(kept), part(held)

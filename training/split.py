@@ -1,4 +1,4 @@
-"""A part of the pictures: what is learnt from, or what is held out."""
+"""The parts of the pictures: what is learnt from, and what is held out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+
+from training.data import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from training.data import Pictures
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,31 @@ class Split:
         for tensor in (self.images, self.labels):
             found.update(tensor.cpu().reshape(-1).numpy().data)
         return found.hexdigest()
+
+
+def hold_out(pictures: Pictures, most: int, seed: int) -> tuple[Split, Split]:
+    """Return training pictures and at most `most` others, drawn by `seed`.
+
+    Each class keeps at least the picture of it that was drawn last, to be learnt from.
+
+    Raises:
+        DataError: no class has a picture to spare.
+    """
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    from_end = np.unique(pictures.labels[order][::-1], return_index=True)[1]
+    held = np.sort(np.delete(order, len(order) - 1 - from_end)[:most])
+    if not len(held):
+        raise DataError(
+            "every class has one picture to learn from and none can be held out for the "
+            "temperature; give more pictures"
+        )
+    kept = np.setdiff1d(order, held)
+
+    def part(chosen: np.ndarray) -> Split:
+        return Split(
+            torch.from_numpy(pictures.images[chosen]),
+            torch.from_numpy(pictures.labels[chosen]),
+            pictures.names,
+        )
+
+    return part(kept), part(held)

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
+from training.data import Pictures
 from training.network import NetworkConfig
 from training.recipe import PRESETS
 from training.split import Split
@@ -25,6 +27,14 @@ def shades(count, seed=0, size=12):
     images = torch.randint(0, 60, (count, size, size, 3), generator=generator)
     images += labels[:, None, None, None] * 60
     return Split(images.to(torch.uint8), labels)
+
+
+def numbered_pictures(count, classes=10, size=32):
+    """Black pictures whose first byte is their number; the classes come in turn."""
+    images = np.zeros((count, size, size, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(count) % 256
+    names = tuple(f"class {number}" for number in range(classes))
+    return Pictures(images, np.arange(count) % classes, names)
 
 
 class Recorder:

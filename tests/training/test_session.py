@@ -4,79 +4,14 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from flatfold.cli import build_parser, main
 from tests.training.class_folders import paint
 from training import checkpoint
-from training.data import Pictures
-from training.loop import TrainingError
-from training.recipe import PRESETS
-from training.session import fit_recipe, split
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def pictures(count: int, classes: int = 10, size: int = 32) -> Pictures:
-    names = tuple(f"class {number}" for number in range(classes))
-    images = np.zeros((count, size, size, 3), np.uint8)
-    images[:, 0, 0, 0] = np.arange(count) % 256
-    return Pictures(images, np.arange(count) % classes, names)
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_stays_as_it_is_for_cifar10(preset: str) -> None:
-    assert fit_recipe(PRESETS[preset], pictures(50_000)) == PRESETS[preset]
-
-
-def test_a_preset_is_fitted_to_few_pictures_of_another_size() -> None:
-    recipe = fit_recipe(PRESETS["best"], pictures(1_000, classes=3, size=64))
-    assert (recipe.network.classes, recipe.network.image_size) == (3, 64)
-    assert (recipe.holdout, recipe.batch_size) == (100, 45)
-    assert (recipe.translate, recipe.cutout) == (8, 24)
-    assert fit_recipe(PRESETS["best"], pictures(1_000), batch_size=90).batch_size == 90
-
-
-@pytest.mark.parametrize("count", [2, 5, 17, 100])
-def test_any_number_of_pictures_fills_a_batch(count: int) -> None:
-    recipe = fit_recipe(PRESETS["fast"], pictures(count))
-    assert recipe.holdout >= 1
-    assert 1 <= recipe.batch_size <= count - recipe.holdout
-
-
-def test_held_out_pictures_are_not_trained_on_and_follow_the_seed() -> None:
-    train, held = split(pictures(100), 20, seed=1)
-    numbers = [set(part.images[:, 0, 0, 0].tolist()) for part in (train, held)]
-    assert [len(part) for part in numbers] == [80, 20]
-    assert not numbers[0] & numbers[1]
-    assert numbers[1] == set(split(pictures(100), 20, seed=1)[1].images[:, 0, 0, 0].tolist())
-    assert numbers[1] != set(split(pictures(100), 20, seed=2)[1].images[:, 0, 0, 0].tolist())
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_class_is_held_out_whole(seed: int) -> None:
-    rare = Pictures(
-        pictures(40).images, np.array([0] * 2 + [1] * 37 + [2]), ("pair", "many", "single")
-    )
-    train, held = split(rare, 30, seed)
-    assert (len(train), len(held)) == (10, 30)
-    assert set(train.labels.tolist()) == {0, 1, 2}
-    assert len(split(rare, 40, seed)[1]) == 37, "each class keeps one"
-
-
-def test_pictures_to_spare_are_drawn_as_if_every_class_had_many() -> None:
-    plenty = pictures(200)
-    order = np.random.default_rng(3).permutation(200)
-    train, held = split(plenty, 20, seed=3)
-    assert held.images.numpy().tobytes() == plenty.images[np.sort(order[:20])].tobytes()
-    assert train.images.numpy().tobytes() == plenty.images[np.sort(order[20:])].tobytes()
-
-
-def test_single_pictures_cannot_be_held_out() -> None:
-    with pytest.raises(TrainingError, match="give more pictures"):
-        split(pictures(3, classes=3), 1, seed=0)
 
 
 @pytest.fixture
