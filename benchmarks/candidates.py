@@ -39,8 +39,10 @@ from export.assemble import assemble
 from export.precision.choose import make_int8
 from export.runtime import optimised_session
 from flatfold.contract.card import INPUT_NAME, Card
+from training.architecture import NetworkConfig
 from training.data import Pictures, load_cifar10
-from training.network import FlatNet, NetworkConfig, initialise
+from training.initialisation import initialise
+from training.network import FlatNet
 from training.recipe import preset
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from flatfold.contract.card import Card, CardError
 from flatfold.contract.errors import FlatfoldError
 from flatfold.contract.files import atomic_path
-from training.network import FlatNet, NetworkConfig
+from training.architecture import NetworkConfig
+from training.network import FlatNet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

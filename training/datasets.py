@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flatfold.contract.errors import UsageError
+from training.architecture import NetworkConfig
 from training.data import FOLDER, SIDE, DataError, Pictures, find_cifar10, load_cifar10
 from training.folders import has_class_folders, load_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SMALLEST = 9  # pixels: the whitening takes one, and three halvings must leave one
+SMALLEST = NetworkConfig().smallest_side  # pixels; the presets have the default number of blocks
 
 
 @contextlib.contextmanager

@@ -17,9 +17,10 @@ from flatfold.contract.errors import FlatfoldError
 from training import state
 from training.augment import augment, cutout, normalise, shrink
 from training.distributed import synchronise_norms
+from training.initialisation import initialise, whiten
 from training.lookahead import EVERY, Lookahead
 from training.memory import pictures_at_once
-from training.network import FlatNet, initialise, place, whiten
+from training.network import FlatNet, place
 from training.optimisers import build_optimisers, set_learning_rates, set_whitening_bias
 from training.recipe import Recipe
 from training.selection import Proxy, proxy_shape

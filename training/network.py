@@ -8,105 +8,19 @@ while it learns, are one 3x3 convolution after export.
 
 from __future__ import annotations
 
-import operator
-from dataclasses import asdict, dataclass
-from functools import reduce
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flatfold.contract.errors import UsageError
-from training.augment import normalise
+from training.architecture import WHITEN_KERNEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-WHITEN_KERNEL = 2
-# Patches whose products are summed at once, in 0.5 GB: those of 5000 pictures of CIFAR-10's size.
-PATCHES_AT_ONCE = 5000 * 31 * 31
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """The shape of a network.
-
-    Attributes:
-        widths: channels of each block; multiples of 16 suit the CPU's vector units.
-        depths: convolutions in each block: 2, or 3 with a skip connection over the last two.
-        whiten_width: channels of the whitening convolution; the 24 that whitening gives are
-            padded with copies when it is larger.
-        classes: number of labels.
-        image_size: height and width in pixels.
-        logit_scale: factor of the logits while training; 1 in a finished checkpoint.
-        bn_momentum: share of the newest batch in the running statistics.
-        branches: learn each 3x3 convolution beside a 1x1 one and, where the channels allow, the
-            identity; the exporter merges the three into one.
-    """
-
-    widths: tuple[int, ...] = (64, 256, 256)
-    depths: tuple[int, ...] = (2, 2, 2)
-    whiten_width: int = 24
-    classes: int = 10
-    image_size: int = 32
-    logit_scale: float = 1.0
-    bn_momentum: float = 0.4
-    branches: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise a UsageError where the pictures are too small for the number of blocks."""
-        if self.image_size < self.smallest_side:
-            raise UsageError(
-                f"{self.image_size} pixels are too small for {len(self.widths)} blocks; "
-                f"--image-size must be at least {self.smallest_side}"
-            )
-
-    @property
-    def name(self) -> str:
-        """The architecture's name as it is served, branches merged: flatnet-64x2-256x3-384x3."""
-        blocks = (f"{width}x{depth}" for width, depth in zip(self.widths, self.depths, strict=True))
-        return "flatnet-" + "-".join(blocks)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds that the exported network spends on one picture.
-
-        Biases, ReLU and pooling are not counted.
-        """
-        side = self.image_size - WHITEN_KERNEL + 1
-        total = side**2 * self.whiten_width * 3 * WHITEN_KERNEL**2
-        before = self.whiten_width
-        for width, depth in zip(self.widths, self.depths, strict=True):
-            total += side**2 * 9 * before * width
-            side, before = side // 2, width
-            total += side**2 * 9 * width**2 * (depth - 1)
-        return total + before * self.classes
-
-    @property
-    def smallest_side(self) -> int:
-        """Height and width in pixels of the smallest pictures that leave the last block a place."""
-        side: int = 2 ** len(self.widths) + WHITEN_KERNEL - 1
-        return side
-
-    @property
-    def last_side(self) -> int:
-        """Height and width of the last block's output, in pixels."""
-        side: int = (self.image_size - WHITEN_KERNEL + 1) // 2 ** len(self.widths)
-        return side
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> NetworkConfig:
-        """Read what `to_dict` wrote."""
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
-        }
-        return cls(**fields)
+    from training.architecture import NetworkConfig
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -243,60 +157,3 @@ def place(network: nn.Module, device: torch.device) -> None:
     for weight in network.parameters():
         if weight.dim() == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-
-
-def initialise(network: FlatNet, generator: torch.Generator, *, dirac: bool = True) -> None:
-    """Set the weights: identity (dirac) filters first, the rest as PyTorch draws them.
-
-    Dirac initialisation is from airbench (Jordan 2024, arXiv:2404.00498): each layer first passes
-    its input on. 1x1 filters go without, their layer's 3x3 ones have it. The random rest is drawn
-    from `generator`, on the CPU, so that a seed repeats.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            fan_in = module.weight[0].numel()
-            with torch.no_grad():
-                module.weight.uniform_(-1, 1, generator=generator).mul_(fan_in**-0.5)
-                if module.bias is not None:
-                    module.bias.zero_()
-        if dirac and isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
-            nn.init.dirac_(module.weight.data[: module.in_channels])
-
-
-def whiten(
-    network: FlatNet,
-    images: Tensor,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    eps: float = 5e-4,
-) -> None:
-    """Set the first convolution to whiten 2x2 patches: eigenvectors over root eigenvalues, +-.
-
-    Args:
-        network: changed in place.
-        images: uint8 (n, h, w, 3); some thousands of training pictures.
-        mean: per-channel mean that the network's input is normalised by, on the 0..1 scale.
-        std: per-channel deviation, likewise.
-        eps: added to the eigenvalues (on the normalised scale), as in airbench.
-    """
-    k = WHITEN_KERNEL
-    places = (images.shape[1] - k + 1) * (images.shape[2] - k + 1)
-    parts = torch.split(images, max(1, PATCHES_AT_ONCE // places))
-    products = reduce(operator.add, (_patch_products(normalise(part, mean, std)) for part in parts))
-    eigenvalues, eigenvectors = torch.linalg.eigh(products / (len(images) * places))
-    filters = (eigenvectors / torch.sqrt(eigenvalues + eps)).T.reshape(-1, 3, k, k).flip(0)
-    both = torch.cat((filters, -filters))
-    copies = -(-network.config.whiten_width // len(both))
-    weight = both.repeat(copies, 1, 1, 1)[: network.config.whiten_width]
-    network.whiten.weight.data.copy_(weight)
-
-
-def _patch_products(images: Tensor) -> Tensor:
-    """Return the sum over all patches of their pixels' products, float64 (12, 12).
-
-    The images are float (n, 3, h, w).
-    """
-    k = WHITEN_KERNEL
-    patches = images.unfold(2, k, 1).unfold(3, k, 1).permute(0, 2, 3, 1, 4, 5)
-    flat = patches.reshape(-1, 3 * k * k).double()
-    return flat.T @ flat

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.errors import UsageError
-from training.network import NetworkConfig
+from training.architecture import NetworkConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

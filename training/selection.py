@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from training.network import FlatNet, initialise, place
+from training.initialisation import initialise
+from training.network import FlatNet, place
 from training.optimisers import build_optimisers, set_learning_rates
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from training.network import NetworkConfig
+    from training.architecture import NetworkConfig
     from training.recipe import Recipe
 
 LEARN_EVERY = 4  # the proxy needs few updates; on the other batches it only looks

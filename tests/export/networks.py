@@ -11,8 +11,10 @@ from torch import nn
 from flatfold.contract.card import Card
 from tests.training.cifar_files import NAMES
 from training import checkpoint
+from training.architecture import NetworkConfig
 from training.data import Pictures
-from training.network import FlatNet, NetworkConfig, initialise
+from training.initialisation import initialise
+from training.network import FlatNet
 
 if TYPE_CHECKING:
     from pathlib import Path

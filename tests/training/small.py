@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from training.architecture import NetworkConfig
 from training.data import Pictures
-from training.network import NetworkConfig
 from training.recipe import PRESETS
 from training.split import Split
 

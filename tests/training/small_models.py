@@ -11,7 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flatfold.contract.card import CARD_KEY, Card
 from training import checkpoint
-from training.network import FlatNet, NetworkConfig, initialise
+from training.architecture import NetworkConfig
+from training.initialisation import initialise
+from training.network import FlatNet
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,12 @@ import torch
 from export.pipeline import ExportSettings, export_checkpoint
 from flatfold.contract.card import Card
 from training import checkpoint
+from training.architecture import NetworkConfig
 from training.distributed import SyncedBatchNorm, synchronise_norms
+from training.initialisation import initialise
 from training.loop import Trainer
 from training.muon import Muon
-from training.network import Branches, FlatNet, NetworkConfig, initialise
+from training.network import Branches, FlatNet
 from training.optimisers import build_optimisers
 from training.precision import choose_compute
 

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from flatfold.contract.card import Card
 from training import checkpoint
 from training.checkpoint import CheckpointError
-from training.network import FlatNet, initialise
+from training.initialisation import initialise
+from training.network import FlatNet
 
 from .small import TINY
 

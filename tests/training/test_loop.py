@@ -5,8 +5,8 @@ import torch
 
 from training import state as states
 from training.checkpoint import CheckpointError, write_tensors
+from training.initialisation import whiten
 from training.loop import MEAN, STD, Trainer, TrainingError
-from training.network import whiten
 from training.precision import choose_compute
 from training.split import Split
 

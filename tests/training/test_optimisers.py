@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from training.network import FlatNet, initialise
+from training.initialisation import initialise
+from training.network import FlatNet
 from training.optimisers import build_optimisers, set_learning_rates, set_whitening_bias
 
 from .small import TINY, tiny_recipe

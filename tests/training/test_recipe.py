@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from flatfold.contract.errors import UsageError
-from training.network import FlatNet, NetworkConfig
+from training.architecture import NetworkConfig
+from training.network import FlatNet
 from training.recipe import PRESETS, Recipe, preset
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "training.md"
