@@ -105,8 +105,12 @@ def _figures(measured: Evaluation) -> dict[str, Any]:
     return rounded | {"test_images": measured.images}
 
 
-def _command(trainer: Trainer) -> str:
-    """Return what trains this again, without the folders of this machine."""
+def command(trainer: Trainer) -> str:
+    """Return the command that trains this again, as the card records it.
+
+    It names all that the result depends on but the folder of pictures, "flatfold train --preset
+    fast --epochs 6 ...", behind torchrun where several processes train.
+    """
     recipe = trainer.recipe
     flags = {
         "preset": recipe.preset,
@@ -130,7 +134,7 @@ def _command(trainer: Trainer) -> str:
 
 def _provenance(trainer: Trainer) -> dict[str, Any]:
     return {
-        "command": _command(trainer),
+        "command": command(trainer),
         "recipe": trainer.recipe.to_dict(),
         "seed": trainer.seed,
         "training_seconds": round(sum(record["seconds"] for record in trainer.history), 1),

@@ -12,7 +12,7 @@ from training import checkpoint
 from training.data import Pictures
 from training.distributed import Ranks
 from training.loop import Trainer
-from training.outcome import MODEL_FILE, REPORT_FILE, _command, conclude, is_concluded
+from training.outcome import MODEL_FILE, REPORT_FILE, command, conclude, is_concluded
 from training.precision import choose_compute
 from training.predictor import load_predictor
 from training.temperature import fit_temperature
@@ -84,16 +84,16 @@ def test_a_model_older_than_its_state_is_of_another_run(tmp_path: Path) -> None:
         assert is_concluded(tmp_path, state) == wanted
 
 
-def command(**changed: Any) -> str:
+def recorded(**changed: Any) -> str:
     compute = replace(choose_compute("cpu", "fp32"), **changed)
     recipe = tiny_recipe("fast")
-    return _command(Trainer(recipe, shades(320), shades(64), seed=7, compute=compute))
+    return command(Trainer(recipe, shades(320), shades(64), seed=7, compute=compute))
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("ranks", [Ranks(), Ranks(0, 2), Ranks(0, 2, sync_norms=True)])
 def test_the_command_holds_what_the_result_depends_on(compiled: bool, ranks: Ranks) -> None:
-    launcher, _, rest = command(compiled=compiled, ranks=ranks).rpartition("flatfold train ")
+    launcher, _, rest = recorded(compiled=compiled, ranks=ranks).rpartition("flatfold train ")
     assert launcher == ("torchrun --nproc-per-node 2 -m " if ranks.size == 2 else "")
     args = build_parser("train").parse_args(["train", *rest.split()])
     assert (args.preset, args.seed, args.precision) == ("fast", 7, "fp32")
