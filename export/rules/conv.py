@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from export.graph import Blocked
-from export.rules.base import Rule, Step, Want, float_constant, require_axis
-from export.rules.linear import absorb, stored
+from export.rules.filters import FilterRule
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from export.graph import Node
     from export.graph_body import Body
+    from export.rules.base import Step, Want
 
 
-class ConvRule(Rule):
+class ConvRule(FilterRule):
     """Conv of any rank, with groups, strides and dilations."""
 
     op_types: ClassVar[tuple[str, ...]] = ("Conv",)
@@ -34,23 +32,6 @@ class ConvRule(Rule):
                 f"{node.label} pads with zeros, where a folded shift would be wrong at the border",
             )
         return self._absorb(body, node, want, before=True)
-
-    def _absorb(self, body: Body, node: Node, want: Want, *, before: bool) -> Step:
-        require_axis(node, want, 1)
-        weight = float_constant(body, node, 1, "weight")
-        bias = float_constant(body, node, 2, "bias") if node.input(2) else None
-        filters = canonical(weight, node.attribute("group", 1))
-        folded, shifted = absorb(node, filters, want.affine, bias=bias, before=before)
-        constants = {1: folded.reshape(weight.shape)}
-        if bias is not None or shifted.any():
-            constants[2] = stored(node, shifted, weight.dtype)
-        return Step(self, node, constants)
-
-
-def canonical(weight: NDArray[Any], groups: int) -> NDArray[Any]:
-    """Return Conv's weight (outputs, inputs per group, *kernel) in the algebra's layout."""
-    outputs, inputs = weight.shape[:2]
-    return weight.reshape(groups, outputs // groups, inputs, -1)
 
 
 def is_padded(body: Body, node: Node) -> bool:

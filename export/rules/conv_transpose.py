@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from export.graph import Blocked
-from export.rules.base import Rule, Step, Want, float_constant, require_axis
-from export.rules.linear import absorb, stored
+from export.rules.filters import FilterRule
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from export.graph import Node
     from export.graph_body import Body
+    from export.rules.base import Step, Want
 
 
-class ConvTransposeRule(Rule):
+class ConvTransposeRule(FilterRule):
     """ConvTranspose of any rank, with groups."""
 
     op_types: ClassVar[tuple[str, ...]] = ("ConvTranspose",)
+    inputs_first: ClassVar[bool] = True
 
     def check_backward(self, body: Body, node: Node, want: Want) -> Step:
         """Scale the filters, and scale and shift the bias, which reaches every output alike."""
@@ -33,23 +32,6 @@ class ConvTransposeRule(Rule):
                 node.name, f"{node.label} gives outputs unequal numbers of taps, so unequal shifts"
             )
         return self._absorb(body, node, want, before=True)
-
-    def _absorb(self, body: Body, node: Node, want: Want, *, before: bool) -> Step:
-        require_axis(node, want, 1)
-        weight = float_constant(body, node, 1, "weight")
-        bias = float_constant(body, node, 2, "bias") if node.input(2) else None
-        filters = canonical(weight, node.attribute("group", 1))
-        folded, shifted = absorb(node, filters, want.affine, bias=bias, before=before)
-        constants = {1: folded.swapaxes(1, 2).reshape(weight.shape)}
-        if bias is not None or shifted.any():
-            constants[2] = stored(node, shifted, weight.dtype)
-        return Step(self, node, constants)
-
-
-def canonical(weight: NDArray[Any], groups: int) -> NDArray[Any]:
-    """Return the weight (inputs, outputs per group, *kernel) in the algebra's layout."""
-    inputs, outputs = weight.shape[:2]
-    return weight.reshape(groups, inputs // groups, outputs, -1).swapaxes(1, 2)
 
 
 def _is_pointwise(body: Body, node: Node) -> bool:
