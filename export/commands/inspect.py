@@ -59,7 +59,7 @@ def _print_card(facts: dict[str, Any]) -> None:
     if card is None:
         print(f"{facts['file']}: no card")
         return
-    print(f"{card['name']}: {card['architecture']}, {card['precision']}")
+    print(f"{card['name']}: {', '.join(filter(None, (card['architecture'], card['precision'])))}")
     print(f"labels: {', '.join(card['labels'])}")
     print(f"pictures: {card['height']}x{card['width']}")
     for part in ("accuracy", "speed", "proof", "provenance"):

@@ -47,6 +47,14 @@ def test_the_card_the_layers_and_the_hash_for_people(path, capsys):
     assert "0 batch norms left" in text
 
 
+def test_a_card_without_an_architecture_shows_none(path, capsys):
+    model = onnx.load(path)
+    write_card(model, replace(card(), architecture=""))
+    onnx.save(model, path)
+    assert main(["inspect", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("tiny: fp32\n")
+
+
 def test_a_file_of_someone_else_has_no_card_but_batch_norms(tmp_path, capsys):
     sketch = Sketch()
     x = sketch.conv(sketch.input("batch", 3, 9, 9), 3, 4)
