@@ -13,7 +13,6 @@ turns, so that a change of the machine's speed meets all.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import platform
 import shlex
@@ -21,14 +20,13 @@ import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks.machine import commit, cpu
+from benchmarks.training_port import Port, random_pictures
 from benchmarks.trials import put_table
 from flatfold.contract.files import atomic_path
 from training.data import SIDE
@@ -39,12 +37,10 @@ from training.recipe import preset
 from training.split import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import ModuleType
+    from collections.abc import Sequence
 
+    from training.precision import Compute
     from training.recipe import Recipe
-
-PICTURES = 50_000
 
 
 class _EnoughError(Exception):
@@ -92,17 +88,6 @@ def time_preset(trainer: Trainer, epoch: int, steps: int) -> list[float]:
     raise ValueError(f"the run ended before {steps} steps were timed")
 
 
-def time_steps(step: Callable[[], object], steps: int) -> list[float]:
-    """Return the seconds of `steps` calls of `step`, after one that is not counted."""
-    step()
-    seconds = []
-    for _ in range(steps):
-        started = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
 def summary(timed: dict[int, list[float]], epochs: dict[int, int], steps: int) -> dict[str, Any]:
     """Return what a step of each phase, and the whole training, take.
 
@@ -134,54 +119,6 @@ def summary(timed: dict[int, list[float]], epochs: dict[int, int], steps: int) -
     }
 
 
-class Port:
-    """The other recipe, in a process of its own.
-
-    Args:
-        path: the scratch port.
-        threads: PyTorch's threads.
-    """
-
-    def __init__(self, path: Path, threads: int) -> None:
-        module = load_port(path)
-        self.steps_per_epoch: int = module.STEPS_PER_EPOCH
-        self.epochs: int = module.EPOCHS
-        self._process = ProcessPoolExecutor(1, get_context("spawn"), _build, (path, threads))
-
-    def time(self, steps: int) -> list[float]:
-        """Return the seconds of `steps` steps."""
-        return self._process.submit(_time_built, steps).result()
-
-
-_built: list[Callable[[], object]] = []  # in the port's process: its step
-
-
-def _build(path: Path, threads: int) -> None:
-    torch.set_num_threads(threads)
-    _built.append(load_port(path).build(*random_pictures()))
-
-
-def _time_built(steps: int) -> list[float]:
-    return time_steps(_built[0], steps)
-
-
-def load_port(path: Path) -> ModuleType:
-    """Import the scratch port at `path`."""
-    spec = importlib.util.spec_from_file_location("port", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def random_pictures() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return uint8 (50000, 32, 32, 3) and int64 (50000,): speed does not depend on them."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (PICTURES, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return images, torch.randint(0, 10, (PICTURES,), generator=generator)
-
-
 def table(report: dict[str, Any]) -> str:
     """Return the report as Markdown."""
     machine = report["machine"]
@@ -205,7 +142,71 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"`{report['command']}`: {facts}."]) + "\n"
 
 
-def main() -> None:
+def build_trainers(names: Sequence[str], compute: Compute) -> dict[str, Trainer]:
+    """Return a run of each preset, seed 0, all on the same random pictures."""
+    images, labels = random_pictures()
+    trainers = {}
+    for name in names:
+        held = preset(name).holdout
+        train, holdout = Split(images[held:], labels[held:]), Split(images[:held], labels[:held])
+        trainers[name] = Trainer(preset(name), train, holdout, seed=0, compute=compute)
+    return trainers
+
+
+def measure(
+    trainers: dict[str, Trainer], port: Port | None, turns: int, steps: int
+) -> tuple[dict[str, dict[int, list[float]]], list[float]]:
+    """Time `steps` steps of every phase of every run, and of the port, in each turn.
+
+    Returns:
+        The seconds of single steps: ours by preset and the pictures' side, and the port's.
+    """
+    ours: dict[str, dict[int, list[float]]] = {name: {} for name in trainers}
+    theirs: list[float] = []
+    for turn in range(turns):
+        print(f"turn {turn + 1} of {turns}", flush=True)
+        for name, trainer in trainers.items():
+            for side, epochs in phases(trainer.recipe).items():
+                ours[name].setdefault(side, []).extend(time_preset(trainer, epochs[0], steps))
+        if port is not None:
+            theirs += port.time(steps)
+    return ours, theirs
+
+
+def summaries(
+    trainers: dict[str, Trainer], ours: dict[str, dict[int, list[float]]]
+) -> dict[str, dict[str, Any]]:
+    """Return each preset's `summary`, with its precision."""
+    found = {}
+    for name, trainer in trainers.items():
+        epochs = {side: len(those) for side, those in phases(trainer.recipe).items()}
+        compiled = ", compiled" if trainer.compute.compiled else ""
+        found[name] = summary(ours[name], epochs, trainer.steps_per_epoch) | {
+            "precision": trainer.compute.precision + compiled
+        }
+    return found
+
+
+def report_on(recipes: dict[str, dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """Return what is written down: the command, the recipes' figures and the machine."""
+    command = shlex.join(["python", "-m", "benchmarks.training_speed", *sys.argv[1:]])
+    if args.beside:  # its place on this machine is nobody's business
+        command = command.replace(str(args.beside), args.beside.name)
+    return {
+        "command": command,
+        "recipes": recipes,
+        "machine": {
+            "processor": cpu(),
+            "threads": args.threads,
+            "commit": commit(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -218,58 +219,24 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, help="a scratch port of another recipe")
     parser.add_argument("--output", type=Path, default=Path("docs/training-speed.json"))
     parser.add_argument("--document", type=Path, default=Path("docs/training.md"))
-    args = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    args = parse_arguments()
     torch.set_num_threads(args.threads)
     keep_freed_pages()  # as `flatfold train` does
-    images, labels = random_pictures()
     compute = choose_compute("cpu", args.precision, compiled=args.compile)
-    trainers = {}
-    for name in args.presets:
-        held = preset(name).holdout
-        train, holdout = Split(images[held:], labels[held:]), Split(images[:held], labels[:held])
-        trainers[name] = Trainer(preset(name), train, holdout, seed=0, compute=compute)
+    trainers = build_trainers(args.presets, compute)
     port = Port(args.beside, args.threads) if args.beside else None
-
-    at = {name: phases(trainer.recipe) for name, trainer in trainers.items()}
-    ours: dict[str, dict[int, list[float]]] = {
-        name: {side: [] for side in sides} for name, sides in at.items()
-    }
-    theirs: list[float] = []
-    for turn in range(args.turns):
-        print(f"turn {turn + 1} of {args.turns}", flush=True)
-        for name, trainer in trainers.items():
-            for side, epochs in at[name].items():
-                ours[name][side] += time_preset(trainer, epochs[0], args.steps)
-        if port is not None:
-            theirs += port.time(args.steps)
-    recipes: dict[str, dict[str, Any]] = {
-        name: summary(
-            ours[name],
-            {side: len(epochs) for side, epochs in at[name].items()},
-            trainer.steps_per_epoch,
-        )
-        | {"precision": compute.precision + (", compiled" if args.compile else "")}
-        for name, trainer in trainers.items()
-    }
+    ours, theirs = measure(trainers, port, args.turns, args.steps)
+    recipes = summaries(trainers, ours)
     if port is not None:
         whole = summary({SIDE: theirs}, {SIDE: port.epochs}, port.steps_per_epoch)
         for entry in recipes.values():
             entry["share"] = round(entry["seconds_of_training"] / whole["seconds_of_training"], 3)
         recipes[args.beside.stem] = whole | {"precision": "fp32"}
-    report: dict[str, Any] = {
-        "command": shlex.join(["python", "-m", "benchmarks.training_speed", *sys.argv[1:]]),
-        "recipes": recipes,
-        "machine": {
-            "processor": cpu(),
-            "threads": args.threads,
-            "commit": commit(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-    if args.beside:  # its place on this machine is nobody's business
-        report["command"] = report["command"].replace(str(args.beside), args.beside.name)
+    report = report_on(recipes, args)
     with atomic_path(args.output) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
     put_table(args.document, "training-speed", table(report))
