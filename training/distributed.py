@@ -84,6 +84,11 @@ def local_device(name: str) -> str:
     return name
 
 
+def is_first() -> bool:
+    """Return what `Ranks.first` will be, before the processes have joined."""
+    return not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
+
+
 @contextlib.contextmanager
 def joined(device: torch.device, *, sync_norms: bool) -> Iterator[Ranks]:
     """Join the processes that torchrun started, if it did, for the length of the block.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from flatfold.contract.errors import FlatfoldError, UsageError
 from flatfold.contract.files import remove_leftovers
 from training import state
 from training.datasets import is_cifar10, load_datasets
-from training.distributed import joined, local_device
+from training.distributed import is_first, joined, local_device
+from training.lock import check_free, held
 from training.loop import Trainer, TrainingError
 from training.memory import keep_freed_pages
 from training.outcome import MODEL_FILE, REPORT_FILE, conclude, is_concluded
@@ -25,6 +27,7 @@ from training.split import hold_out
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from training.distributed import Ranks
     from training.evaluate import Evaluation
@@ -50,19 +53,21 @@ def run_session(args: argparse.Namespace) -> int:
     keep_freed_pages()
     compute = choose_compute(local_device(args.device), args.precision, compiled=args.compile)
     state_path = args.output / STATE_FILE
+    if is_first():
+        check_free(args.output)
     if not args.resume:
         _check_finished(state_path)
     pictures, test = load_datasets(args.data_dir, size=args.image_size)
     recipe = fit_recipe(recipe, pictures, batch_size=args.batch_size)
     train, holdout = hold_out(pictures, recipe.holdout, args.seed)
-    with joined(compute.device, sync_norms=args.sync_batch_norm) as ranks:
+    with joined(compute.device, sync_norms=args.sync_batch_norm) as ranks, ExitStack() as stack:
         together = replace(compute, ranks=ranks)
         trainer = Trainer(recipe, train, holdout, seed=args.seed, compute=together)
         if args.resume and state_path.exists():
             trainer.resume(state_path)
         _check_same_epoch(trainer, ranks)
         if ranks.first:
-            _prepare(args.output)
+            stack.enter_context(_prepared(args.output))
         network = trainer.run(state_path, _observer(trainer, args.output, resume=args.resume))
         if ranks.first:
             measured = conclude(trainer, network, test, name=_name(args), output=args.output)
@@ -134,11 +139,13 @@ def _check_finished(path: Path) -> None:
         )
 
 
-def _prepare(output: Path) -> None:
-    """Make the run's folder, or remove what a killed run left half written in it.
+@contextmanager
+def _prepared(output: Path) -> Iterator[None]:
+    """Keep the run's folder to this run, made or rid of what a killed run left half written in it.
 
     Raises:
         FlatfoldError: the folder cannot be made.
+        UsageError: another run has it.
     """
     try:
         str(output).encode()
@@ -148,8 +155,10 @@ def _prepare(output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FlatfoldError(f"cannot create {output}: {error.strerror}") from error
-    for name in WRITTEN:
-        remove_leftovers(output / name)
+    with held(output):
+        for name in WRITTEN:
+            remove_leftovers(output / name)
+        yield
 
 
 def _name(args: argparse.Namespace) -> str:
