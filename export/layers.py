@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from export.graph import Node
 from export.graph_shapes import inferred
-from export.parameters import attribute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,6 @@ def _macs(node: onnx.NodeProto, output: Sequence[int], sizes: dict[str, tuple[in
     if node.op_type == "Conv":
         return math.prod(weight) * math.prod(output[1:]) if UNKNOWN not in output[1:] else 0
     rows = math.prod(output[:-1]) if UNKNOWN not in output[:-1] else 0
-    if node.op_type == "Gemm" and attribute(node, "transA", 0):
+    if node.op_type == "Gemm" and Node(node).attribute("transA", 0):
         return 0
     return math.prod(weight) * rows

@@ -59,14 +59,6 @@ def _names(name: str) -> Iterator[str]:
         number += 1
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    """Return the value of a node's attribute, or `default`."""
-    for entry in node.attribute:
-        if entry.name == name:
-            return onnx.helper.get_attribute_value(entry)
-    return default
-
-
 def consumers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
     """Return the nodes that read `name`, each once."""
     return [node for node in graph.node if name in node.input]

@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.parameters import Constants, attribute, consumers
+from export.graph import Node
+from export.parameters import Constants, consumers
 from export.simplify import scale_output
 from flatfold.contract.card import INPUT_NAME, LOGITS_NAME, PROBABILITIES_NAME
 
@@ -91,7 +92,7 @@ def _first_convolution(
         conv is None
         or conv.op_type != "Conv"
         or conv.input[0] != value
-        or attribute(conv, "group", 1) != 1
+        or Node(conv).attribute("group", 1) != 1
         or any(name not in constants for name in conv.input[1:] if name)
     ):
         return None
@@ -99,8 +100,8 @@ def _first_convolution(
 
 
 def _pads(conv: onnx.NodeProto) -> bool:
-    automatic = attribute(conv, "auto_pad", b"NOTSET")
-    return any(attribute(conv, "pads", ())) or automatic not in {b"NOTSET", b"VALID"}
+    automatic = Node(conv).attribute("auto_pad", "NOTSET")
+    return any(Node(conv).attribute("pads", ())) or automatic not in {"NOTSET", "VALID"}
 
 
 def _fold_scale(conv: onnx.NodeProto, constants: Constants, factor: np.ndarray) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
-from export.parameters import Constants, attribute, consumers, producer, remove_dead
+from export.graph import Node
+from export.parameters import Constants, consumers, producer, remove_dead
 
 if TYPE_CHECKING:
     import onnx
@@ -129,10 +130,11 @@ def _global_pool(
 ) -> onnx.NodeProto | None:
     """A reduction of (batch, channels, height, width) over both spatial axes, both kept."""
     before = shapes.get(node.input[0])
-    axes = attribute(node, "axes")
+    read = Node(node).attribute
+    axes = read("axes")
     if axes is None and len(node.input) > 1:
         axes = Constants(graph).get(node.input[1])
-    if before is None or len(before) != 4 or axes is None or attribute(node, "keepdims", 1) != 1:
+    if before is None or len(before) != 4 or axes is None or read("keepdims", 1) != 1:
         return None
     if sorted(int(axis) % 4 for axis in np.atleast_1d(axes)) != list(SPATIAL):
         return None

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.parameters import attribute
+from export.graph import Node
 from flatfold.contract.card import LOGITS_NAME
 from flatfold.contract.errors import FlatfoldError
 
@@ -36,7 +36,7 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
                 )
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
     for node in list(graph.node):
-        if node.op_type == "Cast" and attribute(node, "to") == TensorProto.FLOAT:
+        if node.op_type == "Cast" and Node(node).attribute("to") == TensorProto.FLOAT:
             node.attribute[0].i = TensorProto.FLOAT16
         if LOGITS_NAME in node.output:
             node.output[list(node.output).index(LOGITS_NAME)] = "logits.half"

@@ -20,7 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.parameters import Constants, attribute, consumers, producer, remove_dead
+from export.graph import Node
+from export.parameters import Constants, consumers, producer, remove_dead
 from export.precision.calibration import Activation, calibrate
 from export.precision.keep import check_names, shield
 from export.precision.pixels import absorb_shift
@@ -147,8 +148,8 @@ class _Quantiser:
         """Whether `node` is a plain convolution or matrix product with constant weights."""
         if node.op_type not in WEIGHTED:
             return False
-        plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
-        transposed = attribute(node, "transA", 0)
+        plain = all(Node(node).attribute(name, 1.0) == 1.0 for name in ("alpha", "beta"))
+        transposed = Node(node).attribute("transA", 0)
         return plain and not transposed and all(name in self.constants for name in node.input[1:])
 
     def _after_relu(self, name: str) -> str:
@@ -168,7 +169,7 @@ class _Quantiser:
         weight = self.constants.get(node.input[1])
         if weight is None:
             return
-        axis = 1 if node.op_type == "Gemm" and not attribute(node, "transB", 0) else 0
+        axis = 1 if node.op_type == "Gemm" and not Node(node).attribute("transB", 0) else 0
         others = tuple(other for other in range(weight.ndim) if other != axis)
         largest = np.abs(weight.astype(np.float64)).max(axis=others)
         scale = (np.where(largest > 0, largest, 1.0) / self.weight_max).astype(np.float32)

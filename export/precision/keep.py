@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from onnx import helper
 
-from export.parameters import consumers
+from export.graph import Graph
 from flatfold.contract.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,11 +52,12 @@ def runtime_names(model: onnx.ModelProto, name: str) -> set[str]:
 
     There it may have its own name, or none and the output of the activation fused into it.
     """
-    node = next(node for node in model.graph.node if node.name == name)
-    found, value = {name, node.output[0]}, node.output[0]
-    while (readers := consumers(model.graph, value)) and len(readers) == 1:
-        if readers[0].op_type not in {"Relu", "LeakyRelu"}:
+    graph = Graph(model.graph)
+    value = next(node.output for node in graph.nodes if node.name == name)
+    found = {name, value}
+    while len(uses := graph.uses(value)) == 1 and (reader := uses[0].node) is not None:
+        if reader.op_type not in {"Relu", "LeakyRelu"}:
             break
-        value = readers[0].output[0]
+        value = reader.output
         found.add(value)
     return found | {f"{entry}{LAYOUT_SUFFIX}" for entry in found}

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
-from export.parameters import Constants, attribute, consumers, producer
+from export.graph import Node
+from export.parameters import Constants, consumers, producer
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -82,7 +83,7 @@ def _shift_and_convolution(
         return None
     readers = consumers(graph, sub.output[0])
     conv = readers[0] if len(readers) == 1 and readers[0].op_type == "Conv" else None
-    if conv is None or attribute(conv, "group", 1) != 1:
+    if conv is None or Node(conv).attribute("group", 1) != 1:
         return None
     weight = constants.get(conv.input[1])
     return None if weight is None or weight.shape[1] != CHANNELS else (sub, conv)
