@@ -232,6 +232,7 @@ def main() -> None:
     ours, theirs = measure(trainers, port, args.turns, args.steps)
     recipes = summaries(trainers, ours)
     if port is not None:
+        port.close()
         whole = summary({SIDE: theirs}, {SIDE: port.epochs}, port.steps_per_epoch)
         for entry in recipes.values():
             entry["share"] = round(entry["seconds_of_training"] / whole["seconds_of_training"], 3)
