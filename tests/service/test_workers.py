@@ -15,8 +15,8 @@ import pytest
 from tests import web
 
 from .onnx_models import picture_classifier
+from .processes import Process, ask_on_many, post
 from .test_classify import picture
-from .test_server import Process, ask_on_many, post
 
 
 @pytest.fixture(scope="module")

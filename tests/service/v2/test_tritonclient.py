@@ -9,7 +9,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from tests.service import onnx_models
-from tests.service.test_server import Process
+from tests.service.processes import Process
 
 KEY = {"Authorization": "Bearer secret"}
 
