@@ -56,3 +56,12 @@ def test_another_origins_page_sends_its_key_and_reads_every_answer(model):
     assert "access-control-allow-origin" not in foreign.headers
     for status in (200, 400):
         assert f'flatfold_requests_total{{route="preflight",status="{status}"}} 1.0' in counted
+
+
+def test_a_preflights_answer_says_that_the_server_is_to_stop(model):
+    asks = {"origin": "https://example.org", "access-control-request-method": "POST"}
+    with running(model, cors="https://example.org") as server:
+        server.state.draining = True
+        preflight = httpx.options(f"{server.url}/v1/classify", headers=asks, timeout=60)
+    assert preflight.status_code == 200
+    assert preflight.headers["connection"] == "close"
