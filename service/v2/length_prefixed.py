@@ -40,7 +40,8 @@ def decode(data: memoryview, count: int, name: str) -> NDArray[Any]:
             )
         if end - start < _LENGTH.size:
             raise BadRequestError(
-                f"input {shown(name)}: expected a 4-byte length at byte {start}, got {end - start} bytes"
+                f"input {shown(name)}: expected a 4-byte length at byte {start}, "
+                f"got {end - start} bytes"
             )
         (length,) = _LENGTH.unpack_from(data, start)
         start += _LENGTH.size

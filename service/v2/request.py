@@ -137,7 +137,8 @@ def _input(entry: Any, binary: memoryview) -> tuple[Tensor, int]:
     name, datatype = entry["name"], entry.get("datatype")
     if not isinstance(datatype, str) or datatype not in DTYPES:
         raise BadRequestError(
-            f"input {shown(name)}: 'datatype' must be one of {', '.join(DTYPES)}, got {shown(datatype)}"
+            f"input {shown(name)}: 'datatype' must be one of {', '.join(DTYPES)}, "
+            f"got {shown(datatype)}"
         )
     shape = _shape(entry.get("shape"), name)
     count = math.prod(shape)
@@ -168,8 +169,8 @@ def _binary(binary: memoryview, size: Any, datatype: str, count: int, name: str)
     dtype = DTYPES[datatype]
     if size != count * dtype.itemsize:
         raise BadRequestError(
-            f"input {shown(name)}: {count} elements of {datatype} take {count * dtype.itemsize} bytes, "
-            f"got 'binary_data_size' {size}"
+            f"input {shown(name)}: {count} elements of {datatype} take "
+            f"{count * dtype.itemsize} bytes, got 'binary_data_size' {size}"
         )
     return from_bytes(binary, datatype, count)
 
