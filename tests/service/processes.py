@@ -52,3 +52,8 @@ def ask_on_many(server, count):
         connections.append(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60))
         connections[-1].request("GET", "/v2/health/live")
     return connections
+
+
+def workers_of(server):
+    children = os.popen(f"pgrep -P {server.process.pid} -f spawn_main").read().split()  # noqa: S605
+    return [int(child) for child in children]
