@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -27,6 +28,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("service.commands.serve", "serve models over HTTP", ""),
     "classify": ("service.commands.classify", "classify pictures without a server", ""),
 }
+
+# What a write fails with where a disk, a quota or a size limit leaves no room, or a disk is broken.
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
@@ -76,6 +80,21 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _run(chosen: str | None, arguments: Sequence[str]) -> int:
+    """Run the command; what it printed leaves the process here, where a failure can be told."""
+    try:
+        parsed = build_parser(chosen).parse_args(arguments)
+        return int(parsed.run(parsed))
+    finally:
+        sys.stdout.flush()
+
+
+def _lose_stdout() -> None:
+    """Let what stdout did not take be lost: Python would try again at its end, and complain."""
+    with open(os.devnull, "wb") as lost:  # noqa: PTH123
+        os.dup2(lost.fileno(), sys.stdout.fileno())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0 if well, 1 if failed, 2 for wrong usage, 130 if interrupted."""
     _prepare_streams()
@@ -87,8 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     try:
-        parsed = build_parser(chosen).parse_args(arguments)
-        return int(parsed.run(parsed))
+        return _run(chosen, arguments)
     except FlatfoldError as error:
         print(f"flatfold: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -99,7 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flatfold: error: {_missing(str(chosen), extra, error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        sys.stderr.close()
+        _lose_stdout()
+        return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _lose_stdout()
+        place = error.filename or "the output"
+        print(f"flatfold: error: cannot write {place}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -48,7 +48,7 @@ def build_app(settings: Settings) -> tuple[ASGIApp, State]:
         return gate, state
     from service.cors import Cors  # noqa: PLC0415 (slow, and seldom needed)
 
-    return Cors(gate, keys(settings.cors), state.metrics), state
+    return Cors(gate, keys(settings.cors), state), state
 
 
 def build_state(settings: Settings) -> State:

@@ -9,7 +9,7 @@ from flatfold.contract.errors import FlatfoldError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# On a CPU more rows add waiting and memory, and no throughput (docs/serving.md).
+# On a CPU more rows add waiting and memory, and no throughput (docs/serving-choices.md).
 ON_CPU = 16
 MOST = 256
 # A row has to get cheaper by this factor for twice as many to be worth their waiting and memory.

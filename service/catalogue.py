@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.errors import ModelNotFoundError
+from service.shown import shown
 from service.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -72,13 +73,13 @@ class Catalogue:
             )
         served = self._latest.get(name)
         if served is None:
-            raise ModelNotFoundError(f"no model {name!r}; served: {self._names()}")
+            raise ModelNotFoundError(f"no model {shown(name)}; served: {self._names()}")
         if version is None:
             return served
         versions = self.models[name]
         if version not in versions:
             raise ModelNotFoundError(
-                f"model {name!r} has no version {version!r}; it has {', '.join(versions)}"
+                f"model {name!r} has no version {shown(version)}; it has {', '.join(versions)}"
             )
         return versions[version]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import reprlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -13,6 +12,7 @@ import numpy as np
 from service.errors import BadRequestError, InternalError, ServiceError, UnprocessableError
 from service.http import error_response, json_response
 from service.scores import probabilities
+from service.shown import shown
 from service.uploads import read_upload
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def parse_model(value: Any) -> str | None:
         BadRequestError: not a text.
     """
     if value is not None and not isinstance(value, str):
-        raise BadRequestError(f"model must be a model's name, got {reprlib.repr(value)}")
+        raise BadRequestError(f"model must be a model's name, got {shown(value)}")
     return value or None
 
 
@@ -108,9 +108,7 @@ def parse_top_k(value: Any, classes: int) -> int:
         return min(DEFAULT_TOP_K, classes)
     digits = str(value).lstrip("0") if isinstance(value, str | int) else ""
     if not (digits.isascii() and digits.isdigit()):
-        raise BadRequestError(
-            f"top_k must be a whole number of at least 1, got {reprlib.repr(value)}"
-        )
+        raise BadRequestError(f"top_k must be a whole number of at least 1, got {shown(value)}")
     return min(int(digits[:9]), classes)
 
 

@@ -53,7 +53,9 @@ class Settings:
     timeout: float = _setting(30.0, "seconds until a request gets 504; 0 for never", low=0)
     grace: float = _setting(30.0, "seconds for requests in flight after SIGTERM", low=0)
     header_timeout: float = _setting(10.0, "seconds for a request's head and body to arrive", low=0)
-    keep_alive: float = _setting(75.0, "seconds until an idle connection is closed", low=0)
+    keep_alive: float = _setting(
+        75.0, "seconds until an idle connection is closed; 0 for at once", low=0
+    )
     max_body: int = _setting(20_000_000, "most bytes in a request's body", low=1)
     max_pixels: int = _setting(MAX_PIXELS, "most pixels in a picture, by its header", low=1)
     max_files: int = _setting(64, "most pictures in a request", low=1)

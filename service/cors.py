@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
-    from service.metrics import Metrics
+    from service.state import State
 
 
 class Cors(CORSMiddleware):
@@ -22,10 +22,10 @@ class Cors(CORSMiddleware):
     Args:
         app: the gate.
         origins: as browsers name them, or `*`.
-        metrics: told of each preflight.
+        state: the service; its metrics are told of each preflight.
     """
 
-    def __init__(self, app: ASGIApp, origins: Sequence[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, origins: Sequence[str], state: State) -> None:
         super().__init__(
             app,
             origins,
@@ -33,10 +33,12 @@ class Cors(CORSMiddleware):
             allow_headers=["*"],
             expose_headers=["X-Request-Id", "Retry-After", "Inference-Header-Content-Length"],
         )
-        self._metrics = metrics
+        self._state = state
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Return the answer to a preflight, 400 where the origin or what it asks is not allowed."""
         response = super().preflight_response(request_headers)
-        self._metrics.request("preflight", response.status_code, 0.0)
+        self._state.metrics.request("preflight", response.status_code, 0.0)
+        if self._state.draining:
+            response.headers["connection"] = "close"
         return response

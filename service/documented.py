@@ -12,6 +12,7 @@ import flatfold
 from service import examples, models_api
 from service.errors import MethodNotAllowedError, NotFoundError, ServiceError
 from service.http import as_service_error, error_response
+from service.openapi import add_keys_and_deadlines
 from service.routes import router as own_routes
 from service.v2.router import router as v2_routes
 
@@ -37,6 +38,7 @@ def make_framework(state: State) -> FastAPI:
         redirect_slashes=False,  # every answer but 200 is an error that a client can read
         responses=examples.ANY_ERROR,
     )
+    add_keys_and_deadlines(app)
     app.state.flatfold = state
     app.include_router(own_routes)
     app.include_router(models_api.router)

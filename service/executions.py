@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service.duration import Duration
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,32 +24,19 @@ class Execution(NamedTuple):
     seconds: float
 
 
-@dataclass(slots=True)
-class BatchTotal:
-    """Executions of one batch size: how many, and their nanoseconds together."""
-
-    count: int = 0
-    nanoseconds: int = 0
-
-
 class Executions:
     """A model's executions so far; written by the threads that run it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_rows: dict[int, BatchTotal] = {}
+        self._by_rows: dict[int, Duration] = {}
 
     def add(self, rows: int, nanoseconds: int) -> None:
         """Count one execution of a batch of `rows`."""
         with self._lock:
-            total = self._by_rows.setdefault(rows, BatchTotal())
-            total.count += 1
-            total.nanoseconds += nanoseconds
+            self._by_rows.setdefault(rows, Duration()).add(nanoseconds)
 
-    def by_rows(self) -> dict[int, BatchTotal]:
+    def by_rows(self) -> dict[int, Duration]:
         """Return a copy: batch size -> total, smallest batch first."""
         with self._lock:
-            return {
-                rows: BatchTotal(total.count, total.nanoseconds)
-                for rows, total in sorted(self._by_rows.items())
-            }
+            return {rows: replace(total) for rows, total in sorted(self._by_rows.items())}

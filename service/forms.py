@@ -9,6 +9,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadRequestError, PayloadTooLargeError
+from service.shown import shown
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -122,7 +123,7 @@ class _Collector:
         self._size += end - start
         if self._filename is None and self._size > MAX_FIELD:
             raise _malformed(
-                f"the field {self._name!r:.40} has more than {MAX_FIELD} bytes; "
+                f"the field {shown(self._name)} has more than {MAX_FIELD} bytes; "
                 "a picture is sent with a filename"
             )
         self._data.append(data[start:end])

@@ -22,6 +22,7 @@ from service.errors import (
     ServiceError,
 )
 from service.http import Request, as_service_error, error_response, send_response
+from service.shown import shown
 from service.tracing import trace_id
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Gate:
             if not asked > 0:
                 raise BadRequestError(
                     f"X-Request-Timeout must be a number of seconds above 0, "
-                    f"got {wanted.decode('latin-1')!r}"
+                    f"got {shown(wanted.decode('latin-1'))}"
                 )
             seconds = min(seconds, asked)
         return None if seconds == math.inf else exchange.started_at + seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.card import CARD_KEY, Card, CardError
@@ -48,7 +50,10 @@ def read_card(session: onnxruntime.InferenceSession, path: Path) -> Card | None:
     if text is None:
         return None
     try:
-        return Card.from_json(text)
+        card = Card.from_json(text)
+        # A class's folder need not be UTF-8: what no answer can hold becomes a question mark.
+        plain = json.dumps(asdict(card), ensure_ascii=False).encode(errors="replace")
+        return Card.from_json(plain.decode())
     except CardError as error:
         raise ModelError(f"{path}: {error}") from error
 

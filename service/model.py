@@ -100,38 +100,11 @@ class Model:
             ProviderError: the explicit provider does not run here.
         """
         path = Path(path)
-        if not path.is_file():
-            raise ModelError(f"no model at {path}: expected an .onnx file")
-        options = runtime or RuntimeOptions()
-        try:
-            opened = open_session(path, options)
-        except ProviderError:
-            raise
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise ModelError(
-                f"{path} is not a model that onnxruntime reads "
-                f"(--provider {options.provider}): {error}"
-            ) from error
+        opened = _open(path, runtime or RuntimeOptions())
         own = read_card(opened.session, path)
-        name = name or (own and own.name) or path.stem
-        if "/" in name:
-            raise ModelError(
-                f"{path}: its card names it {name!r}, and no address leads to a name with a '/': "
-                "put the file into a folder, where its file name counts, and serve the folder"
-            )
-        card = own or card
-        model = cls(opened, path, name=name, version=version, card=card)
-        if not model.inputs:
-            raise ModelError(f"{path} has no input: there is nothing to ask it")
-        if card is not None:
-            model.scores = check_card(card, path, model.inputs, model.outputs)
-        try:
-            model.batchable = probe(model.inputs, model.outputs, model.run)
-        except ProbeError as error:
-            raise ModelError(f"{path} loads but does not run: {error}") from error
-        if card is not None:
-            model._try_picture(card)
-        model.executions = Executions()  # without the probe's own
+        name = name or _own_name(own, path)
+        model = cls(opened, path, name=name, version=version, card=own or card)
+        model._try()
         logger.info(
             "model %s version %s runs on %s (onnxruntime %s)",
             model.name,
@@ -140,6 +113,24 @@ class Model:
             onnxruntime.__version__,
         )
         return model
+
+    def _try(self) -> None:
+        """Find out by runs on zeros what the graph alone does not say, and whether it runs at all.
+
+        Raises:
+            ModelError: it does not, or its card does not fit its graph.
+        """
+        if not self.inputs:
+            raise ModelError(f"{self.path} has no input: there is nothing to ask it")
+        if self.card is not None:
+            self.scores = check_card(self.card, self.path, self.inputs, self.outputs)
+        try:
+            self.batchable = probe(self.inputs, self.outputs, self.run)
+        except ProbeError as error:
+            raise ModelError(f"{self.path} loads but does not run: {error}") from error
+        if self.card is not None:
+            self._try_picture(self.card)
+        self.executions = Executions()  # without these runs
 
     def _try_picture(self, card: Card) -> None:
         """Score a picture of the card's size: free sizes leave open whether that goes.
@@ -227,3 +218,37 @@ class Model:
             self._session.run_with_iobinding(binding)
         arrays: list[Any] = binding.copy_outputs_to_cpu()
         return arrays
+
+
+def _open(path: Path, options: RuntimeOptions) -> OpenSession:
+    """Open the file with onnxruntime.
+
+    Raises:
+        ModelError: there is no such file, or it is no model.
+        ProviderError: the explicit provider does not run here.
+    """
+    if not path.is_file():
+        raise ModelError(f"no model at {path}: expected an .onnx file")
+    try:
+        return open_session(path, options)
+    except ProviderError:
+        raise
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise ModelError(
+            f"{path} is not a model that onnxruntime reads (--provider {options.provider}): {error}"
+        ) from error
+
+
+def _own_name(card: Card | None, path: Path) -> str:
+    """Return the name of a file that nobody named: its card's, or else the file's stem.
+
+    Raises:
+        ModelError: no address leads to it.
+    """
+    name = (card and card.name) or path.stem
+    if "/" in name:
+        raise ModelError(
+            f"{path}: its card names it {name!r}, and no address leads to a name with a '/': "
+            "put the file into a folder, where its file name counts, and serve the folder"
+        )
+    return name

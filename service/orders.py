@@ -2,7 +2,7 @@
 
 The worker that takes the call carries it out first, so that a bad file stops there. Then it leaves
 the order in a folder that all workers poll, with what was refused and why, and answers once each
-has put its receipt beside it.
+that has not ended has put its receipt beside it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from flatfold.contract.errors import FlatfoldError
 from flatfold.contract.files import atomic_path
 from service.errors import InternalError, NotReadyError, ServiceError
 from service.model import ModelError
+from service.repeating import repeat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from service.repository import Repository
@@ -41,23 +42,20 @@ class Orders:
 
     Args:
         folder: exists, empty when the server starts, seen by all of its workers.
-        workers: how many there are.
         repository: this worker's models.
         worker: this worker's name among them; its process id when None.
     """
 
-    def __init__(
-        self, folder: Path, workers: int, repository: Repository, worker: str | None = None
-    ) -> None:
+    def __init__(self, folder: Path, repository: Repository, worker: str | None = None) -> None:
         self._orders = folder / "orders"
         self._receipts = folder / "receipts"
         for each in (self._orders, self._receipts):
             each.mkdir(exist_ok=True)
-        self._workers = workers
         self._repository = repository
         self._worker = worker or str(os.getpid())
         self._since = time_ns()
         self._done: dict[str, tuple[int, str]] = {}  # model -> serial of its last order, failure
+        _write(self._receipts / self._worker, self._done)  # from now on this worker is waited for
 
     async def load(self, name: str) -> None:
         """Load a model in every worker; raises as `Repository.load` does.
@@ -81,12 +79,7 @@ class Orders:
 
     async def follow(self) -> None:
         """Carry out the other workers' orders until cancelled."""
-        while True:
-            try:
-                await self.catch_up()
-            except Exception:
-                logger.exception("the other workers' orders could not be read; trying again")
-            await asyncio.sleep(POLL)
+        await repeat(self.catch_up, POLL, "following the other workers' orders")
 
     async def catch_up(self) -> None:
         """Carry out what is new; a worker that starts late calls this before it is ready."""
@@ -119,13 +112,13 @@ class Orders:
         self._sign(name, serial, "")
         ends = monotonic() + PATIENCE
         while True:
-            receipts = [_read(path).get(name, (0, "")) for path in self._receipts.glob("[!.]*")]
+            receipts = [done.get(name, (0, "")) for done in self._all_receipts()]
             signed = [failure for seen, failure in receipts if seen >= serial]
-            if len(signed) >= self._workers:
+            if len(signed) == len(receipts):
                 break
             if monotonic() > ends:
                 raise NotReadyError(
-                    f"{len(signed)} of {self._workers} workers have done the {verb} of {name!r} "
+                    f"{len(signed)} of {len(receipts)} workers have done the {verb} of {name!r} "
                     "so far; the others will when they can"
                 )
             await asyncio.sleep(POLL / 2)
@@ -133,9 +126,25 @@ class Orders:
         if failures:
             raise InternalError(f"a worker could not {verb} {name!r}: {failures[0]}")
 
+    def _all_receipts(self) -> Iterator[dict[str, tuple[int, str]]]:
+        """Yield what each worker has done: those that start, serve or leave."""
+        for path in self._receipts.glob("[!.]*"):
+            with contextlib.suppress(FileNotFoundError):  # it has ended just now
+                yield _read(path)
+
     def _sign(self, name: str, serial: int, failure: str) -> None:
         self._done[name] = (serial, failure)
         _write(self._receipts / self._worker, self._done)
+
+
+def forget_worker(folder: Path, worker: str) -> None:
+    """Have nobody wait for a worker that has ended.
+
+    Args:
+        folder: as `Orders` has it.
+        worker: its name there.
+    """
+    (folder / "receipts" / worker).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Any:

@@ -96,6 +96,9 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if not self.pipeline:
             self._running = self.cycle
+        if not self.timeout_keep_alive:
+            # The answer says so, then: a client that does not know loses its next request.
+            self.cycle.keep_alive = False
         # The application's first receive() is answered at once, with as much of the body as came
         # along with the head: so it knows, at no cost, whether there is anything to wait for.
         self.cycle.message_event.set()

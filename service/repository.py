@@ -22,6 +22,7 @@ from service.index import IndexEntry, make_index
 from service.layout import find
 from service.model import Model, ModelError
 from service.retirement import Retirement
+from service.shown import shown
 from service.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Repository:
         async with self._changing:
             sources = [source for source in self.sources() if _key(source)[0] == name]
             if not sources:
-                raise ModelNotFoundError(f"no file for a model {name!r} in the repository")
+                raise ModelNotFoundError(f"no file for a model {shown(name)} in the repository")
             self._unloaded.discard(name)
             for source in sources:
                 if refused and str(source.path) in refused:

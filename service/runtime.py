@@ -179,7 +179,7 @@ def _session_options(options: RuntimeOptions) -> onnxruntime.SessionOptions:
     session_options = onnxruntime.SessionOptions()
     session_options.intra_op_num_threads = options.intra_op_threads
     session_options.inter_op_num_threads = 1
-    # Spinning threads would take the cores that decoding and HTTP need (docs/serving.md).
+    # Spinning threads would take the cores that decoding and HTTP need (docs/serving-choices.md).
     session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session_options.log_severity_level = 3  # errors; they come back as exceptions as well
     return session_options

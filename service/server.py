@@ -18,6 +18,7 @@ from service.memory import give_back
 from service.metrics import SHARED_FOLDER
 from service.orders import Orders
 from service.protocol import PatientProtocol
+from service.repeating import repeat
 from service.v2.shared_statistics import SharedStatistics
 from service.watch import Watcher
 
@@ -104,9 +105,11 @@ def _background(state: State) -> Iterator[Coroutine[None, None, None]]:
 
 async def _gauge(state: State) -> None:
     """Keep this worker's gauges up to date, for whichever worker is scraped."""
-    while True:
+
+    async def gauge() -> None:
         state.metrics.gauge(state.repository, state.in_flight)
-        await asyncio.sleep(GAUGED_EVERY)
+
+    await repeat(gauge, GAUGED_EVERY, "telling this worker's gauges")
 
 
 async def _run(
@@ -115,7 +118,7 @@ async def _run(
     state = server.state
     if state.settings.workers > 1:
         folder = Path(os.environ[SHARED_FOLDER])
-        state.orders = Orders(folder, state.settings.workers, state.repository)
+        state.orders = Orders(folder, state.repository)
     await state.repository.open(tolerant=tolerant)
     if not state.repository.ready:
         raise FlatfoldError("none of the model files can be served; the log says why")

@@ -17,6 +17,7 @@ from service.errors import (
 )
 from service.forms import read_form, too_many_files
 from service.parsing import parse_json
+from service.shown import shown
 from service.threads import by_size
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ async def read_upload(request: Request, max_files: int) -> Upload:
     encoding = request.headers.get(b"content-encoding", b"identity")
     if encoding.lower() not in (b"identity", b""):
         raise UnsupportedMediaTypeError(
-            f"Content-Encoding is {encoding.decode('latin-1')!r:.40}; send the body as it is: "
+            f"Content-Encoding is {shown(encoding.decode('latin-1'))}; send the body as it is: "
             "pictures are compressed already"
         )
     kind = request.headers.get(b"content-type", b"").lower()
@@ -70,7 +71,7 @@ async def read_upload(request: Request, max_files: int) -> Upload:
         upload = await by_size(size, partial(_json, request.body, max_files))
     else:
         raise UnsupportedMediaTypeError(
-            f"content type {kind.decode('latin-1')!r} is not read here; send image/*, "
+            f"content type {shown(kind.decode('latin-1'))} is not read here; send image/*, "
             "multipart/form-data or application/json"
         )
     if not upload.files:

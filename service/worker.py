@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import os
 import signal
 import socket
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.errors import FlatfoldError
-from service import logs, metrics
+from service import logs, metrics, orders
 from service.dealing import PAUSE
 from service.descriptors import is_room_for
 from service.server import make_server, run_server
@@ -83,7 +85,7 @@ class Worker:
             logger.warning("worker process %d is still starting after %.0f s", self.pid, waited)
         kind, _, text = hearing.result().partition(b" ")
         if kind != _READY:
-            metrics.forget_worker(self.pid)
+            self.forget()
             raise FlatfoldError(text.decode() or "a worker ended while it started")
         self.ready = True
         return text.decode()
@@ -133,6 +135,11 @@ class Worker:
             with contextlib.suppress(OSError):  # no room, or it is dead
                 self._line.send(_REPLACED)
         self._line.shutdown(socket.SHUT_WR)
+
+    def forget(self) -> None:
+        """Leave it out of what the others add up and wait for: it has ended."""
+        metrics.forget_worker(self.pid)
+        orders.forget_worker(Path(os.environ[metrics.SHARED_FOLDER]), str(self.pid))
 
     def kill(self) -> None:
         """End it."""

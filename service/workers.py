@@ -115,7 +115,7 @@ class Parent:
                 logger.info("worker %d was told to end; starting another", index)
             else:
                 code = await old.ended()
-                metrics.forget_worker(old.pid)
+                old.forget()
                 logger.error("worker %d ended with code %s; starting another", index, code)
             self._workers[index] = await self._another(index)
             if leaves:
@@ -140,7 +140,7 @@ class Parent:
         worker.finish(replaced=True)
         await worker.ended(self._settings.grace + MARGIN)
         worker.kill()
-        metrics.forget_worker(worker.pid)
+        worker.forget()
 
     async def _finish(self, dealer: Dealer) -> None:
         """Deal out the last connections, and let the workers finish."""

@@ -3,10 +3,13 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from flatfold.cli import COMMANDS, main
+
+MODEL = str(Path(__file__).parents[1] / "flatfold/models/cifar10.onnx")
 
 
 def run(*words, **options):
@@ -98,3 +101,38 @@ def test_a_letter_that_the_terminal_lacks_is_escaped():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
     )
     assert (done.returncode, done.stdout) == (0, "caf\\udce9 \\u732b\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no file that is always full")  # noqa: PTH110
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words",
+    [["inspect", MODEL], ["serve", "--show-config"], ["serve", "--port", "0"]],
+    ids=lambda words: words[-2],
+)
+def test_a_full_disk_behind_stdout_is_one_line(words, unbuffered):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "flatfold", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "flatfold: error: cannot write the output: No space left on device"
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_a_reader_that_left_hears_nothing_more():
+    left, out = os.pipe()
+    os.close(left)
+    words = [sys.executable, "-m", "flatfold", "serve", "--show-config"]
+    done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(out)
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -7,6 +7,7 @@ it, service reads it.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CARD_KEY = "flatfold.card"
+MAX_DEPTH = 100  # levels of nesting; a card has four or so
 SCHEMA = 1  # raised when an old reader could misread a new card
 
 # Names in the exported graph: images is uint8 (batch, height, width, 3), the outputs float32.
@@ -80,6 +82,7 @@ class Card:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise CardError(f"the model's {CARD_KEY} metadata is not JSON: {error}") from error
+        _check_readable(data)
         if not isinstance(data, dict):
             raise CardError(f"the model's {CARD_KEY} must be an object, got {type(data).__name__}")
         schema = data.get("schema")
@@ -105,6 +108,24 @@ class Card:
             if key in card:
                 card[key] = tuple(card[key])
         return cls(**card)
+
+
+def _check_readable(value: Any, depth: int = 0) -> None:
+    """Refuse what Python reads as JSON, and what others, the service's writer too, do not take.
+
+    Raises:
+        CardError: an integer beyond 64 bits, NaN or infinity, or too much nesting.
+    """
+    if depth > MAX_DEPTH:
+        raise CardError(f"the model's card is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise CardError(f"the model's card holds an integer beyond 64 bits: {value}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise CardError(f"the model's card holds {value}, for which JSON has no number")
+    if isinstance(value, dict | list):
+        inner = (*value, *value.values()) if isinstance(value, dict) else value
+        for each in inner:
+            _check_readable(each, depth + 1)
 
 
 _REQUIRED = {"name", "labels", "height", "width"}

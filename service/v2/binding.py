@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.errors import BadRequestError
+from service.shown import shown
 from service.tensors import VARIABLE, from_bytes
 from service.v2.length_prefixed import as_array
 from service.v2.request import InferRequest, Tensor, WantedOutput
@@ -33,7 +34,7 @@ def bind_inputs(tensors: Iterable[Tensor], model: Model) -> dict[str, NDArray[An
         spec = specs.get(tensor.name)
         if spec is None:
             raise BadRequestError(
-                f"model {model.name!r} has no input {tensor.name!r}; it has {', '.join(specs)}"
+                f"model {model.name!r} has no input {shown(tensor.name)}; it has {', '.join(specs)}"
             )
         if tensor.name in feeds:
             raise BadRequestError(f"input {tensor.name!r} came twice")
@@ -83,7 +84,7 @@ def bind_outputs(request: InferRequest, model: Model) -> tuple[WantedOutput, ...
     for wanted in request.outputs:
         if wanted.name not in model.output_names:
             raise BadRequestError(
-                f"model {model.name!r} has no output {wanted.name!r}; "
+                f"model {model.name!r} has no output {shown(wanted.name)}; "
                 f"it has {', '.join(model.output_names)}"
             )
         if wanted.name in seen:

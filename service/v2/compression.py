@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 
 from service.errors import BadRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+from service.shown import shown
 
 # zlib's window argument: 31 is gzip, 15 zlib (what HTTP calls deflate), -15 a bare deflate stream,
 # which some clients send under the same name.
@@ -32,7 +33,7 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     if encoding not in _WINDOWS:
         raise UnsupportedMediaTypeError(
-            f"Content-Encoding is {encoding!r:.40}; expected gzip, deflate or identity"
+            f"Content-Encoding is {shown(encoding)}; expected gzip, deflate or identity"
         )
     failure: zlib.error | None = None
     for window in _WINDOWS[encoding]:

@@ -9,6 +9,7 @@ import orjson
 
 from flatfold.contract.errors import FlatfoldError
 from service.errors import BadRequestError, ServiceError, UnprocessableError
+from service.shown import shown
 
 if TYPE_CHECKING:
     from service.orders import Orders
@@ -24,7 +25,7 @@ def index(state: State, body: bytes) -> list[dict[str, Any]]:
     """
     only_ready = _body(body).get("ready", False)
     if not isinstance(only_ready, bool):
-        raise BadRequestError(f"'ready' must be true or false, got {only_ready!r:.40}")
+        raise BadRequestError(f"'ready' must be true or false, got {shown(only_ready)}")
     entries = state.repository.index()
     return [asdict(entry) for entry in entries if entry.state == "READY" or not only_ready]
 
@@ -40,7 +41,7 @@ async def load(state: State, name: str, body: bytes) -> None:
     unsupported = sorted(_parameters(body))
     if unsupported:
         raise BadRequestError(
-            f"load takes no parameters, got {', '.join(unsupported)}; "
+            f"load takes no parameters, got {shown(unsupported)}; "
             "put the model into the server's folder, then load it by name"
         )
     try:
@@ -75,12 +76,12 @@ def _body(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise BadRequestError(f"the body is not valid JSON: {error}") from error
     if not isinstance(message, dict):
-        raise BadRequestError(f"the body must be a JSON object, got {message!r:.40}")
+        raise BadRequestError(f"the body must be a JSON object, got {shown(message)}")
     return message
 
 
 def _parameters(body: bytes) -> dict[str, Any]:
     parameters = _body(body).get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise BadRequestError(f"'parameters' must be an object, got {parameters!r:.40}")
+        raise BadRequestError(f"'parameters' must be an object, got {shown(parameters)}")
     return parameters

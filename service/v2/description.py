@@ -9,7 +9,7 @@ from flatfold import __version__
 
 if TYPE_CHECKING:
     from service.catalogue import Served
-    from service.executions import BatchTotal
+    from service.duration import Duration
     from service.tensors import TensorSpec
 
 PLATFORM = "onnxruntime_onnx"  # Triton's name for it, which clients know
@@ -75,12 +75,12 @@ def statistics(served: Served) -> dict[str, Any]:
     }
 
 
-def _batch(rows: int, total: BatchTotal) -> dict[str, Any]:
+def _batch(rows: int, total: Duration) -> dict[str, Any]:
     nothing = {"count": 0, "ns": 0}  # input and output are copied as part of the run
     return {
         "batch_size": rows,
         "compute_input": nothing,
-        "compute_infer": {"count": total.count, "ns": total.nanoseconds},
+        "compute_infer": asdict(total),
         "compute_output": nothing,
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from service import examples
 from service.examples import Responses, answer
+from service.openapi import KEY
 
 _REQUEST = {
     "inputs": [{"name": "images", "shape": [1, 2, 2, 3], "datatype": "UINT8", "data": [0] * 12}],
@@ -121,6 +122,7 @@ INFER: Responses = {
     503: examples.error("not_ready", "the server is stopping"),
     504: examples.error("deadline_exceeded", "no answer within the deadline"),
 }
+PRIVILEGED: dict[str, Any] = {"security": KEY}
 _BAD_BODY: Responses = {400: examples.error("bad_request", "the body is not valid JSON")}
 INDEX: Responses = {200: answer([_VERSION | {"state": "READY", "reason": ""}]), **_BAD_BODY}
 LOAD: Responses = {

@@ -9,6 +9,7 @@ from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from service.errors import BadRequestError, ServiceError
+from service.shown import shown
 from service.threads import by_size
 from service.v2 import binding, classification, compression, response
 from service.v2.pictures import decode_pictures
@@ -90,7 +91,7 @@ async def _read(
         return await read(body, None)
     if not length.isdigit() or len(length) > 12:
         raise BadRequestError(
-            f"Inference-Header-Content-Length must be a number of bytes, got {length!r:.40}"
+            f"Inference-Header-Content-Length must be a number of bytes, got {shown(length)}"
         )
     return await read(body, int(length)) if int(length) else binding.raw_request(body, model)
 

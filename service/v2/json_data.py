@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.errors import BadRequestError, UnprocessableError
+from service.shown import shown
 from service.tensors import DTYPES
 from service.v2.length_prefixed import as_array
 
@@ -32,10 +33,12 @@ def decode(data: Any, datatype: str, count: int, name: str) -> NDArray[Any]:
         BadRequestError: no array, ragged, of another kind, out of range, or of another length.
     """
     if not isinstance(data, list):
-        raise BadRequestError(f"input {name!r}: 'data' must be an array, got {_kind(data)}")
+        raise BadRequestError(f"input {shown(name)}: 'data' must be an array, got {_kind(data)}")
     array = _texts(data, name) if datatype == "BYTES" else _numbers(data, datatype, name)
     if array.size != count:
-        raise BadRequestError(f"input {name!r}: its shape needs {count} elements, got {array.size}")
+        raise BadRequestError(
+            f"input {shown(name)}: its shape needs {count} elements, got {array.size}"
+        )
     return array
 
 
@@ -71,7 +74,7 @@ def _texts(data: list[Any], name: str) -> NDArray[Any]:
         level = [element for entry in level for element in entry]
     for element in level:
         if not isinstance(element, str):
-            raise BadRequestError(f"input {name!r}: BYTES needs texts, got {_kind(element)}")
+            raise BadRequestError(f"input {shown(name)}: BYTES needs texts, got {_kind(element)}")
         elements.append(element.encode())
     return as_array(elements)
 
@@ -82,7 +85,7 @@ def _numbers(data: list[Any], datatype: str, name: str) -> NDArray[Any]:
         came = np.asarray(data)
     except (ValueError, OverflowError) as error:
         raise BadRequestError(
-            f"input {name!r}: 'data' must be flat or nested evenly ({error})"
+            f"input {shown(name)}: 'data' must be flat or nested evenly ({error})"
         ) from error
     if came.size == 0:
         return np.empty(0, dtype)
@@ -91,7 +94,7 @@ def _numbers(data: list[Any], datatype: str, name: str) -> NDArray[Any]:
         return convert(came, data, dtype).reshape(-1)
     except _MisfitError as error:
         raise BadRequestError(
-            f"input {name!r}: {datatype} needs {_needs(dtype)}, got {error}"
+            f"input {shown(name)}: {datatype} needs {_needs(dtype)}, got {error}"
         ) from None
 
 
@@ -153,4 +156,4 @@ def _needs(dtype: np.dtype[Any]) -> str:
 
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "an array", str: "a text", type(None): "null"}
-    return names.get(type(value), f"{value!r:.40}")
+    return names.get(type(value), f"{shown(value)}")

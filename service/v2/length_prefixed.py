@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.errors import BadRequestError
+from service.shown import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,23 +35,26 @@ def decode(data: memoryview, count: int, name: str) -> NDArray[Any]:
     start, end = 0, len(data)
     while start < end:
         if len(elements) == count:
-            raise BadRequestError(f"input {name!r}: its shape needs {count} elements, got more")
+            raise BadRequestError(
+                f"input {shown(name)}: its shape needs {count} elements, got more"
+            )
         if end - start < _LENGTH.size:
             raise BadRequestError(
-                f"input {name!r}: expected a 4-byte length at byte {start}, got {end - start} bytes"
+                f"input {shown(name)}: expected a 4-byte length at byte {start}, "
+                f"got {end - start} bytes"
             )
         (length,) = _LENGTH.unpack_from(data, start)
         start += _LENGTH.size
         if length > end - start:
             raise BadRequestError(
-                f"input {name!r}: element {len(elements)} promises {length} bytes, "
+                f"input {shown(name)}: element {len(elements)} promises {length} bytes, "
                 f"got {end - start}"
             )
         elements.append(bytes(data[start : start + length]))
         start += length
     if len(elements) < count:
         raise BadRequestError(
-            f"input {name!r}: its shape needs {count} elements, got {len(elements)}"
+            f"input {shown(name)}: its shape needs {count} elements, got {len(elements)}"
         )
     return as_array(elements)
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from service.errors import BadRequestError
+from service.shown import shown
 
 _NONE: dict[str, Any] = {}
 
 
-def parameters_of(message: dict[str, Any], owner: str) -> dict[str, Any]:
+def parameters_of(message: dict[str, Any], owner: str, name: str = "") -> dict[str, Any]:
     """Return an object's parameters, none when it has none.
+
+    Args:
+        message: the object.
+        owner: what it is, for the error.
+        name: which of several it is, likewise.
 
     Raises:
         BadRequestError: they are no object, or ask for shared memory.
@@ -18,14 +24,16 @@ def parameters_of(message: dict[str, Any], owner: str) -> dict[str, Any]:
     parameters = message.get("parameters")
     if parameters is None:
         return _NONE
+    if isinstance(parameters, dict) and "shared_memory_region" not in parameters:
+        return parameters
+    if name:
+        owner = f"{owner} {shown(name)}"
     if not isinstance(parameters, dict):
-        raise BadRequestError(f"'parameters' of {owner} must be an object, got {parameters!r:.40}")
-    if "shared_memory_region" in parameters:
-        raise BadRequestError(
-            f"{owner} names a shared memory region; this server has no shared memory: "
-            "send the data in the body"
-        )
-    return parameters
+        raise BadRequestError(f"'parameters' of {owner} must be an object, got {shown(parameters)}")
+    raise BadRequestError(
+        f"{owner} names a shared memory region; this server has no shared memory: "
+        "send the data in the body"
+    )
 
 
 def flag(parameters: dict[str, Any], key: str, *, default: bool) -> bool:
@@ -36,7 +44,7 @@ def flag(parameters: dict[str, Any], key: str, *, default: bool) -> bool:
     """
     value = parameters.get(key, default)
     if not isinstance(value, bool):
-        raise BadRequestError(f"{key!r} must be true or false, got {value!r:.40}")
+        raise BadRequestError(f"{key!r} must be true or false, got {shown(value)}")
     return value
 
 
@@ -51,7 +59,7 @@ def timeout(parameters: dict[str, Any]) -> float | None:
         return None
     if not is_count(microseconds):
         raise BadRequestError(
-            f"'timeout' must be a whole number of microseconds, got {microseconds!r:.40}"
+            f"'timeout' must be a whole number of microseconds, got {shown(microseconds)}"
         )
     return float(microseconds) / 1e6
 

@@ -11,6 +11,7 @@ import orjson
 
 from service.errors import BadRequestError
 from service.parsing import parse_json
+from service.shown import shown
 from service.tensors import DTYPES, from_bytes
 from service.threads import by_size
 from service.v2 import json_data, length_prefixed
@@ -91,12 +92,11 @@ def decode(body: bytes, header_length: int | None) -> InferRequest:
     tensors = _inputs(message.get("inputs"), binary)
     request_id = message.get("id")
     if request_id is not None and not isinstance(request_id, str):
-        raise BadRequestError(f"'id' must be a text, got {request_id!r:.40}")
-    outputs = message.get("outputs")
+        raise BadRequestError(f"'id' must be a text, got {shown(request_id)}")
     return InferRequest(
         id=request_id,
         tensors=tensors,
-        outputs=_outputs(outputs, by_default) if outputs else None,
+        outputs=_outputs(message.get("outputs"), by_default),
         binary=by_default,
         timeout=timeout(parameters),
     )
@@ -108,14 +108,14 @@ def _object(text: memoryview) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise BadRequestError(f"the request is not valid JSON: {error}") from error
     if not isinstance(message, dict):
-        raise BadRequestError(f"the request must be a JSON object, got {message!r:.40}")
+        raise BadRequestError(f"the request must be a JSON object, got {shown(message)}")
     return message
 
 
 def _inputs(entries: Any, binary: memoryview) -> tuple[Tensor, ...]:
     if not isinstance(entries, list) or not entries:
         raise BadRequestError(
-            f"'inputs' must be an array of at least one input, got {entries!r:.40}"
+            f"'inputs' must be an array of at least one input, got {shown(entries)}"
         )
     tensors = []
     used = 0
@@ -133,25 +133,26 @@ def _inputs(entries: Any, binary: memoryview) -> tuple[Tensor, ...]:
 def _input(entry: Any, binary: memoryview) -> tuple[Tensor, int]:
     """Return one input, and how many bytes at the start of `binary` were its own."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise BadRequestError(f"an input must be an object with a 'name', got {entry!r:.40}")
+        raise BadRequestError(f"an input must be an object with a 'name', got {shown(entry)}")
     name, datatype = entry["name"], entry.get("datatype")
     if not isinstance(datatype, str) or datatype not in DTYPES:
         raise BadRequestError(
-            f"input {name!r}: 'datatype' must be one of {', '.join(DTYPES)}, got {datatype!r:.40}"
+            f"input {shown(name)}: 'datatype' must be one of {', '.join(DTYPES)}, "
+            f"got {shown(datatype)}"
         )
     shape = _shape(entry.get("shape"), name)
     count = math.prod(shape)
-    size = parameters_of(entry, f"input {name!r}").get("binary_data_size")
+    size = parameters_of(entry, "input", name).get("binary_data_size")
     if size is None:
         if "data" not in entry:
             raise BadRequestError(
-                f"input {name!r}: expected 'data' or 'binary_data_size', got none"
+                f"input {shown(name)}: expected 'data' or 'binary_data_size', got none"
             )
         array, size = json_data.decode(entry["data"], datatype, count, name), 0
     else:
         if "data" in entry:
             raise BadRequestError(
-                f"input {name!r}: expected 'data' or 'binary_data_size', got both"
+                f"input {shown(name)}: expected 'data' or 'binary_data_size', got both"
             )
         array = _binary(binary, size, datatype, count, name)
     return Tensor(name, datatype, _reshape(array, shape, name)), size
@@ -160,7 +161,7 @@ def _input(entry: Any, binary: memoryview) -> tuple[Tensor, int]:
 def _binary(binary: memoryview, size: Any, datatype: str, count: int, name: str) -> NDArray[Any]:
     if not is_count(size) or size > len(binary):
         raise BadRequestError(
-            f"input {name!r}: 'binary_data_size' is {size!r:.40}; "
+            f"input {shown(name)}: 'binary_data_size' is {shown(size)}; "
             f"expected 0 to {len(binary)}, what is left of the body"
         )
     if datatype == "BYTES":
@@ -168,8 +169,8 @@ def _binary(binary: memoryview, size: Any, datatype: str, count: int, name: str)
     dtype = DTYPES[datatype]
     if size != count * dtype.itemsize:
         raise BadRequestError(
-            f"input {name!r}: {count} elements of {datatype} take {count * dtype.itemsize} bytes, "
-            f"got 'binary_data_size' {size}"
+            f"input {shown(name)}: {count} elements of {datatype} take "
+            f"{count * dtype.itemsize} bytes, got 'binary_data_size' {size}"
         )
     return from_bytes(binary, datatype, count)
 
@@ -178,32 +179,34 @@ def _reshape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[
     try:
         return array.reshape(shape)
     except (ValueError, OverflowError) as error:  # an axis of 0 beside one past NumPy's limits
-        raise BadRequestError(f"input {name!r}: shape {list(shape)} is too large") from error
+        raise BadRequestError(f"input {shown(name)}: shape {list(shape)} is too large") from error
 
 
 def _shape(shape: Any, name: str) -> tuple[int, ...]:
     if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(map(is_count, shape)):
         raise BadRequestError(
-            f"input {name!r}: 'shape' must be an array of at most {MAX_RANK} sizes, "
-            f"whole numbers of at least 0, got {shape!r:.60}"
+            f"input {shown(name)}: 'shape' must be an array of at most {MAX_RANK} sizes, "
+            f"whole numbers of at least 0, got {shown(shape)}"
         )
     return tuple(shape)
 
 
-def _outputs(entries: Any, by_default: bool) -> tuple[WantedOutput, ...]:
+def _outputs(entries: Any, by_default: bool) -> tuple[WantedOutput, ...] | None:
+    if entries is None:
+        return None
     if not isinstance(entries, list):
-        raise BadRequestError(f"'outputs' must be an array, got {entries!r:.40}")
+        raise BadRequestError(f"'outputs' must be an array, got {shown(entries)}")
     wanted = []
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise BadRequestError(f"an output must be an object with a 'name', got {entry!r:.40}")
+            raise BadRequestError(f"an output must be an object with a 'name', got {shown(entry)}")
         name = entry["name"]
-        parameters = parameters_of(entry, f"output {name!r}")
+        parameters = parameters_of(entry, "output", name)
         classes = parameters.get("classification", 0)
         if not is_count(classes):
             raise BadRequestError(
-                f"output {name!r}: 'classification' must be a count, got {classes!r:.40}"
+                f"output {shown(name)}: 'classification' must be a count, got {shown(classes)}"
             )
         binary = flag(parameters, "binary_data", default=by_default)
         wanted.append(WantedOutput(name, binary, classes))
-    return tuple(wanted)
+    return tuple(wanted) or None

@@ -119,7 +119,12 @@ async def index(request: Request) -> Response:
     return _json(control.index(_state(request), await request.body()))
 
 
-@router.post("/repository/models/{model}/load", summary="Load", responses=documentation.LOAD)
+@router.post(
+    "/repository/models/{model}/load",
+    summary="Load",
+    responses=documentation.LOAD,
+    openapi_extra=documentation.PRIVILEGED,
+)
 async def load(request: Request, model: str) -> Response:
     """Load a model's files anew; needs an admin key."""
     state = _state(request)
@@ -128,7 +133,12 @@ async def load(request: Request, model: str) -> Response:
     return _json({})
 
 
-@router.post("/repository/models/{model}/unload", summary="Unload", responses=documentation.LOAD)
+@router.post(
+    "/repository/models/{model}/unload",
+    summary="Unload",
+    responses=documentation.LOAD,
+    openapi_extra=documentation.PRIVILEGED,
+)
 async def unload(request: Request, model: str) -> Response:
     """Stop serving a model; needs an admin key."""
     state = _state(request)

@@ -6,14 +6,13 @@ worker's own totals are exact, the others' are at most `INTERVAL` old. Those of 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 import os
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from service.repeating import repeat
 from service.v2 import description
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 Entry = dict[str, Any]  # one of the protocol's `model_stats`
 
 INTERVAL = 1.0  # seconds between two looks at a worker's own totals
-
-logger = logging.getLogger(__name__)
 
 
 class SharedStatistics:
@@ -47,12 +44,11 @@ class SharedStatistics:
 
     async def follow(self) -> None:
         """Publish this worker's totals, whenever they changed, until cancelled."""
-        while True:
-            try:
-                self.publish()
-            except OSError:
-                logger.exception("this worker's statistics could not be written; trying again")
-            await asyncio.sleep(INTERVAL)
+
+        async def publish() -> None:
+            self.publish()
+
+        await repeat(publish, INTERVAL, "writing this worker's statistics")
 
     def publish(self) -> None:
         """Write this worker's totals where the others read them."""

@@ -32,6 +32,10 @@ def test_ignores_fields_of_a_later_minor_version():
         (json.dumps({"schema": SCHEMA + 1}), "schema"),
         (json.dumps({"schema": SCHEMA}), "lacks 'height', 'labels', 'name', 'width'"),
         (json.dumps({**json.loads(card().to_json()), "labels": []}), "labels"),
+        (card(provenance={"seed": [2**64]}).to_json(), "64 bits: 18446744073709551616"),
+        ("""{"schema": 1, "accuracy": {"test_top1": [NaN]}}""", "holds nan, for which JSON"),
+        (card(provenance={"seed": -(2**63) - 1}).to_json(), "64 bits"),
+        ("""{"schema": 1, "x": """ + "[" * 200 + "]" * 200 + "}", "nested deeper than 100"),
         (json.dumps({**json.loads(card().to_json()), "labels": [1]}), "labels"),
         (json.dumps({**json.loads(card().to_json()), "height": 0}), "0x48"),
         (json.dumps({**json.loads(card().to_json()), "width": "32"}), "width"),
@@ -65,3 +69,8 @@ def test_refuses_a_field_of_another_kind(field, value, kind):
 def test_refuses_to_write_nan():
     with pytest.raises(ValueError, match="JSON"):
         card(accuracy={"test_top1": float("nan")}).to_json()
+
+
+def test_reads_all_that_every_json_reader_takes():
+    original = card(name="\U0001f431", provenance={"a": [2**64 - 1, -(2**63), [[None, 1e308]]]})
+    assert Card.from_json(original.to_json()) == original

@@ -250,3 +250,14 @@ def test_a_request_that_is_late_already_runs_nothing(server, model):
     server.call(served.batcher.submit(np.zeros((1, 8, 8, 3), np.uint8)))  # behind what was queued
     after = served.model.executions.by_rows()
     assert sum(run.count for run in after.values()) == sum(r.count for r in before.values()) + 1
+
+
+def test_an_unknown_models_name_is_repeated_no_longer_than_a_reader_needs(server):
+    whole, long = "a-model-of-fifty-letters-" * 2, "x" * 10_000
+    answers = [
+        web.post(f"{server.url}/v1/classify", json={"images": ["eA=="], "model": name})
+        for name in (whole, long)
+    ]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert f"no model '{whole}'; served: " in answers[0].json()["error"]
+    assert len(answers[1].content) < 400

@@ -1,10 +1,8 @@
-import asyncio
 import http.client
 import json
 import socket
 import threading
 
-import httpx
 import pytest
 
 from tests import web
@@ -45,14 +43,6 @@ def test_unknown_paths_and_wrong_methods_have_the_one_shape(model):
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.json()["error"] == "GET is not for /v1/classify; use POST"
     assert wrong.headers["allow"] == "POST"
-
-
-@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
-def test_health_may_be_asked_for_the_head_alone(model, path):
-    with running(model) as server:
-        whole, head = (httpx.request(m, server.url + path, timeout=60) for m in ("GET", "HEAD"))
-    assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["content-length"] == whole.headers["content-length"]
 
 
 def test_every_answer_carries_the_requests_id(model):
@@ -232,51 +222,6 @@ def test_api_keys_guard_everything_but_health(model):
     assert [a.status_code for a in (without, wrong, right, health)] == [401, 401, 200, 200]
 
 
-def test_cross_origin_is_off_unless_set(model):
-    origin = {"origin": "https://example.org"}
-    with running(model) as server:
-        closed = web.get(f"{server.url}/v1/models", headers=origin)
-    with running(model, cors="https://example.org") as server:
-        opened = web.get(f"{server.url}/v1/models", headers=origin)
-        answer = web.post(f"{server.url}/v1/classify", content=picture("red"), headers=origin)
-    assert "access-control-allow-origin" not in closed.headers
-    assert opened.headers["access-control-allow-origin"] == "https://example.org"
-    assert answer.status_code == 200
-
-
-def test_another_origins_page_sends_its_key_and_reads_every_answer(model):
-    origin = {"origin": "https://example.org"}
-    asks = {
-        "access-control-request-method": "POST",
-        "access-control-request-headers": "authorization, x-request-timeout",
-    }
-    with running(model, cors="https://example.org", api_keys="sesame", max_body=1000) as server:
-        url = f"{server.url}/v1/classify"
-        preflight = httpx.options(url, headers=origin | asks, timeout=60)
-        key = origin | {"authorization": "Bearer sesame"}
-        answers = [
-            web.post(url, content=picture("red"), headers=key),
-            web.post(url, content=picture("red"), headers=origin),
-            web.post(url, content=b"x" * 1001, headers=key),
-            web.get(f"{server.url}/nope", headers=key),
-        ]
-        foreign = web.post(url, headers={"origin": "https://example.com"})
-        httpx.options(url, headers=asks | {"origin": "https://example.com"}, timeout=60)
-        counted = web.get(f"{server.url}/metrics", headers=key).text
-    assert preflight.status_code == 200
-    assert (
-        preflight.headers["access-control-allow-headers"] == asks["access-control-request-headers"]
-    )
-    assert [answer.status_code for answer in answers] == [200, 401, 413, 404]
-    for answer in (preflight, *answers):
-        assert answer.headers["access-control-allow-origin"] == "https://example.org"
-    for answer in answers:
-        assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
-    assert "access-control-allow-origin" not in foreign.headers
-    for status in (200, 400):
-        assert f'flatfold_requests_total{{route="preflight",status="{status}"}} 1.0' in counted
-
-
 def test_refusals_are_counted_by_their_route(model):
     with running(model, max_body=10, api_keys="sesame") as server:
         key = {"x-api-key": "sesame"}
@@ -298,14 +243,3 @@ def test_metrics_count_requests_by_route_and_never_by_path(model):
     assert 'flatfold_requests_total{route="/v1/classify",status="200"} 1.0' in text
     assert 'flatfold_pictures_total{model="tiny",outcome="classified"} 1.0' in text
     assert 'flatfold_batch_size_count{model="tiny"} 1.0' in text
-
-
-def test_ready_turns_to_503_when_the_server_is_to_stop(model):
-    with running(model) as server:
-        assert web.get(f"{server.url}/v2/health/ready").status_code == 200
-        server.call(asyncio.sleep(0))
-        server.state.draining = True
-        stopping = web.get(f"{server.url}/v2/health/ready")
-        assert web.get(f"{server.url}/v2/health/live").status_code == 200
-    assert stopping.status_code == 503
-    assert stopping.headers["connection"] == "close"

@@ -51,3 +51,12 @@ def test_an_unknown_model_is_a_404(client, path):
     answer = client.get(f"/v1/models/{path}")
     assert answer.status_code == 404
     assert answer.json()["code"] == "model_not_found"
+
+
+def test_a_card_with_half_a_character_is_served_without_it(tmp_path):
+    onnx_models.picture_classifier(tmp_path / "odd.onnx", name="caf\udce9")
+    with running(tmp_path / "odd.onnx") as server:
+        (listed,) = web.get(f"{server.url}/v1/models").json()["models"]
+        whole = web.get(f"{server.url}/v1/models/caf%3f")
+    assert listed["name"] == "caf?"
+    assert (whole.status_code, whole.json()["labels"]) == (200, ["red", "green", "blue"])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
+from service.auth import Guard
 from tests import web
 
 from .onnx_models import picture_classifier
@@ -64,12 +65,41 @@ def test_every_call_but_health_may_ask_for_a_key(schema):
     for path, method, operation in operations(schema):
         open_to_all = path.startswith("/v2/health/")
         assert ("401" in operation["responses"]) != open_to_all, (path, method)
+        assert bool(operation.get("security")) != open_to_all, (path, method)
+
+
+def test_the_ways_to_send_a_key_are_those_that_are_read(schema):
+    schemes = schema["components"]["securitySchemes"]
+    sent = {
+        name: ("authorization", f"{each['scheme']} sesame")
+        if each["type"] == "http"
+        else (each["name"], "sesame")
+        for name, each in schemes.items()
+    }
+    assert {header.lower() for header, _ in sent.values()} == {"authorization", "x-api-key"}
+    guard = Guard(["sesame"])
+    for header, value in sent.values():
+        guard.check({header.lower().encode(): value.encode()}, "/")
+    for path, method, operation in operations(schema):
+        ways = operation.get("security", [])
+        privileged = path.endswith(("/load", "/unload"))
+        assert not ways or ({} in ways) != privileged, (path, method)
+        assert {name for way in ways for name in way} <= set(schemes)
+
+
+def test_a_deadline_may_be_asked_for_wherever_one_can_pass(schema):
+    for path, method, operation in operations(schema):
+        headers = [p for p in operation.get("parameters", []) if p["in"] == "header"]
+        timed = "504" in operation["responses"]
+        assert [each["name"] for each in headers] == ["X-Request-Timeout"] * timed, (path, method)
+        assert not any(each["required"] for each in headers)
 
 
 def test_every_parameter_of_infer_is_read(schema):
     infer = "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"
     named = [{p["name"] for p in schema["paths"][path]["post"]["parameters"]} for path in infer]
-    assert named == [{"model"}, {"model", "version"}]
+    deadline = "X-Request-Timeout"
+    assert named == [{"model", deadline}, {"model", "version", deadline}]
 
 
 def keys(value, at=""):

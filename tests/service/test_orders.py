@@ -1,4 +1,7 @@
 import asyncio
+import errno
+import os
+import signal
 
 import pytest
 
@@ -8,8 +11,8 @@ from service.model import ModelError
 from service.orders import Orders
 from tests import web
 from tests.service import onnx_models
+from tests.service.processes import Process, workers_of
 from tests.service.repositories import gain, replace_file, repository
-from tests.service.test_server import Process
 
 pytestmark = pytest.mark.anyio
 
@@ -24,10 +27,10 @@ def path(tmp_path):
     return onnx_models.picture_classifier(tmp_path / "models/m.onnx", gain=1)
 
 
-async def worker(path, name, count=2):
+async def worker(path, name):
     models = repository(path.parent)
     await models.open()
-    return models, Orders(path.parents[1], count, models, name)
+    return models, Orders(path.parents[1], models, name)
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +53,8 @@ async def test_an_order_is_done_by_every_worker_before_it_is_answered(path):
     following.cancel()
 
 
-async def test_a_bad_file_stops_at_the_first_worker(path):
+async def test_a_bad_file_stops_at_the_first_worker(path, monkeypatch):
+    monkeypatch.setattr(orders, "PATIENCE", 0.01)  # the second one follows later, by hand
     _, orders_of_one = await worker(path, "1")
     two, orders_of_two = await worker(path, "2")
     path.write_bytes(b"corrupt")
@@ -85,16 +89,16 @@ async def test_after_a_refusal_all_workers_serve_the_same_and_say_why(path):
 
 async def test_a_name_may_be_longer_than_a_files_once_it_is_escaped(path):
     long = path.rename(path.with_stem("я" * 100))
-    models, orders_of_one = await worker(long, "1", count=1)
+    models, orders_of_one = await worker(long, "1")
     await orders_of_one.unload(long.stem)
     assert not models.all()
 
 
 async def test_a_worker_that_starts_late_loads_nothing_twice(path):
-    _, orders_of_one = await worker(path, "1", count=1)
+    _, orders_of_one = await worker(path, "1")
     await orders_of_one.load("m")
     models = repository(path.parent)
-    late = Orders(path.parents[1], 1, models, "late")
+    late = Orders(path.parents[1], models, "late")
     await models.open()
     loaded = models.get("m")
     await late.catch_up()
@@ -102,7 +106,7 @@ async def test_a_worker_that_starts_late_loads_nothing_twice(path):
 
 
 async def test_a_worker_that_starts_late_catches_up(path):
-    _, orders_of_one = await worker(path, "1", count=1)
+    _, orders_of_one = await worker(path, "1")
     await orders_of_one.unload("m")
     late, orders_of_late = await worker(path, "late")
     await orders_of_late.catch_up()
@@ -127,6 +131,48 @@ async def test_a_worker_that_does_not_follow_or_fails_is_told(path, monkeypatch)
     following.cancel()
 
 
+async def test_trouble_with_the_folder_is_told_once_and_its_end_once(path, caplog):
+    _, orders_of_one = await worker(path, "1")
+    tries = []
+
+    async def catch_up():
+        tries.append(asyncio.get_running_loop().time())
+        if len(tries) < 5:
+            raise OSError(errno.EMFILE, "Too many open files")
+        if len(tries) == 8:
+            following.cancel()
+
+    orders_of_one.catch_up = catch_up
+    following = asyncio.create_task(orders_of_one.follow())
+    with caplog.at_level("INFO", "service"), pytest.raises(asyncio.CancelledError):
+        await following
+    told = [(record.levelname, bool(record.exc_info)) for record in caplog.records]
+    assert told == [("ERROR", False), ("INFO", False)]
+    assert "orders" in caplog.messages[0]
+    assert "Too many open files" in caplog.messages[0]
+
+
+async def test_a_worker_that_leaves_is_none_of_those_that_serve(path, monkeypatch):
+    _, orders_of_one = await worker(path, "1")
+    leaving, orders_of_leaving = await worker(path, "2")
+    successor, orders_of_successor = await worker(path, "3")
+    monkeypatch.setattr(orders, "PATIENCE", 0.1)
+    following = asyncio.create_task(orders_of_leaving.follow())
+    with pytest.raises(NotReadyError, match="2 of 3 workers have done the unload"):
+        await orders_of_one.unload("m")
+    following.cancel()
+    assert not leaving.all()
+    await orders_of_successor.catch_up()
+    assert not successor.all()
+
+
+async def test_nobody_waits_for_a_worker_that_died(path):
+    _, orders_of_one = await worker(path, "1")
+    await worker(path, "2")
+    orders.forget_worker(path.parents[1], "2")
+    await orders_of_one.unload("m")
+
+
 def test_load_and_unload_reach_every_worker_of_a_real_server(path):
     key = {"Authorization": "Bearer secret"}
     with Process(path.parent, "--workers", "2", "--admin-keys", "secret") as server:
@@ -139,6 +185,8 @@ def test_load_and_unload_reach_every_worker_of_a_real_server(path):
             return web.post(f"{url}/repository/models/m/{verb}", headers=key)
 
         assert ready() == [200] * 6
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        next(line for line in server.process.stderr if "starting another" in line)
         assert ask("unload").status_code == 200
         assert ready() == [404] * 6  # each connection goes to the next worker
         assert ask("load").json() == {}

@@ -195,6 +195,16 @@ def test_a_client_that_has_closed_its_half_is_answered(sent):
     assert answers.count(b"connection: close") == 1
 
 
+def test_without_keep_alive_an_answer_says_that_it_is_the_last():
+    def connection_made(self, transport):
+        PatientProtocol.connection_made(self, transport)
+        self.timeout_keep_alive = 0
+
+    answer = talk(Echo(), post(b"one") + b"one", connection_made=connection_made)
+    assert b"connection: close" in answer
+    assert answer.endswith(b'["/here", "one"]')
+
+
 @pytest.mark.parametrize(
     "sent", [b"", b"POST /here HTT", post(b"one") + b"on", CHUNKED + b"1\r\nx"]
 )

@@ -8,8 +8,8 @@ from service.errors import ModelNotFoundError
 from service.watch import Watcher
 from tests import web
 from tests.service import onnx_models
+from tests.service.processes import Process
 from tests.service.repositories import gain, replace_file, repository
-from tests.service.test_server import Process
 
 pytestmark = pytest.mark.anyio
 

@@ -57,7 +57,7 @@ def test_a_worker_that_starts_late_never_serves_what_was_unloaded(settings, tmp_
     async def scenario():
         models = repository(other)
         await models.open()
-        await Orders(tmp_path / "shared", 1, models, "1").unload("other")
+        await Orders(tmp_path / "shared", models, "1").unload("other")
         late = Worker(replace(settings, models=(*settings.models, str(other))))
         try:
             return await late.started()

@@ -15,8 +15,8 @@ import pytest
 from tests import web
 
 from .onnx_models import picture_classifier
+from .processes import Process, ask_on_many, post, workers_of
 from .test_classify import picture
-from .test_server import Process, ask_on_many, post
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,6 @@ def until_nobody_listens(server):
     with pytest.raises(OSError):  # noqa: PT011 (refused or reset, by the moment)
         while True:
             socket.create_connection(("127.0.0.1", server.port), timeout=60).close()
-
-
-def workers_of(server):
-    children = os.popen(f"pgrep -P {server.process.pid} -f spawn_main").read().split()  # noqa: S605
-    return [int(child) for child in children]
 
 
 def is_alive(pid):

@@ -126,6 +126,13 @@ def test_what_is_wanted_back():
     assert (b.name, b.binary, b.classes) == ("b", False, 3)
 
 
+@pytest.mark.parametrize("rest", [{}, {"outputs": None}, {"outputs": []}])
+def test_no_outputs_named_means_all(rest):
+    assert decode(body(entry(), **rest), None).outputs is None
+
+
+LONG = "x" * 10_000
+
 BAD = {
     "not valid JSON": b"{",
     "must be a JSON object": b"[]",
@@ -163,6 +170,9 @@ BAD = {
     "'timeout' must be": body(entry(), parameters={"timeout": -1}),
     "'id' must be a text": body(entry(), id=7),
     "'outputs' must be an array": body(entry(), outputs="y"),
+    "'outputs' must be an array, got ''": body(entry(), outputs=""),
+    "'outputs' must be an array, got {}": body(entry(), outputs={}),
+    "'outputs' must be an array, got 0": body(entry(), outputs=0),
     "'classification' must be a count": body(
         entry(), outputs=[{"name": "y", "parameters": {"classification": -1}}]
     ),
@@ -240,3 +250,21 @@ def test_any_request_is_accepted_or_refused(request_json, tail, off):
 def test_any_bytes_are_accepted_or_refused(data, length):
     with pytest.raises(BadRequestError):
         decode(data, length)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        body(entry(), id=[LONG] * 9),
+        body(entry(name=LONG, shape=[3])),
+        body(entry(name=LONG, data=[1], parameters=3)),
+        body(entry(name=LONG, datatype="BYTES", data=[1, 2])),
+        body(entry(datatype=LONG)),
+        body(entry(), outputs=[{"name": LONG, "parameters": {"classification": LONG}}]),
+        body([[[[[LONG] * 9] * 9] * 9] * 9] * 9),
+    ],
+)
+def test_an_error_repeats_no_more_of_a_request_than_a_reader_needs(sent):
+    with pytest.raises(BadRequestError) as caught:
+        decode(sent, None)
+    assert len(str(caught.value)) < 600
