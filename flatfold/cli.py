@@ -70,10 +70,14 @@ def _prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            lost = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 # till the end
-            setattr(sys, name, lost)
+            _lose(name)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _lose(name: str) -> None:
+    """Let what the stream is told, or could not pass on, be lost."""
+    setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 # till the end
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     try:
         parsed = build_parser(chosen).parse_args(arguments)
-        return int(parsed.run(parsed))
+        code = int(parsed.run(parsed))
+        sys.stdout.flush()  # what fails at Python's own end ends it with 120
     except FlatfoldError as error:
         print(f"flatfold: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -99,10 +104,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flatfold: error: {_missing(str(chosen), extra, error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        sys.stderr.close()
+        _lose("stdout")
+        _lose("stderr")
+        return 1
+    except OSError as error:  # of files the commands tell; a full disk behind a stream is left
+        _lose("stdout")
+        print(f"flatfold: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 if __name__ == "__main__":

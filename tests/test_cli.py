@@ -3,6 +3,7 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,30 +72,47 @@ def test_a_missing_extra_is_named(tmp_path):
     assert "pip install 'flatfold[fold]'" in done.stderr
 
 
-@pytest.mark.parametrize("closed", ["stdout", "stderr"])
-def test_a_closed_stream_ends_no_command(closed):
+def speak(words, before="", **settings):
+    """Run a command that does nothing but speak, in a process of its own."""
     code = (
-        f"import sys; sys.{closed} = None\n"  # what Python makes of one closed before the start
+        f"import sys; {before}\n"
         "from flatfold import cli; from types import SimpleNamespace\n"
-        "def speak(_): sys.stdout.write('said'); sys.stderr.write('said'); return 0\n"
+        f"def speak(_): {words}; return 0\n"
         "command = SimpleNamespace(add_arguments=lambda parser: None, run=speak)\n"
         "cli._load = lambda *names: command\n"
         "sys.exit(cli.main(['inspect']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
+    return subprocess.run([sys.executable, "-c", code], text=True, check=False, **settings)
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_ends_no_command(closed):
+    before = f"sys.{closed} = None"  # what Python makes of one closed before the start
+    done = speak("sys.stdout.write('said'); sys.stderr.write('said')", before)
     assert (done.returncode, done.stdout + done.stderr) == (0, "said")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_is_gone_makes_no_noise(unbuffered):
+    read, write = os.pipe()
+    os.close(read)
+    done = speak("print('said')", stdout=write, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's full disk")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_the_output_is_told_in_one_line(unbuffered):
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = speak("print('said')", stdout=full, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == "flatfold: error: [Errno 28] No space left on device\n"
 
 
 def test_a_letter_that_the_terminal_lacks_is_escaped():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
-    code = (
-        "import sys; from flatfold import cli; from types import SimpleNamespace\n"
-        "def speak(_): print('caf\\udce9 \\u732b'); return 0\n"
-        "command = SimpleNamespace(add_arguments=lambda parser: None, run=speak)\n"
-        "cli._load = lambda *names: command\n"
-        "sys.exit(cli.main(['inspect']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
-    )
+    done = speak(r"print('caf\udce9 \u732b')", env=environment)
     assert (done.returncode, done.stdout) == (0, "caf\\udce9 \\u732b\n")
