@@ -18,7 +18,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _KEPT = 2**31 - 1  # bytes free at the heap's end that are kept: all that the call can say
 _GROWN_BY = 256 << 20  # bytes
 
-# PyTorch says it so on CPUs, where it raises nothing but a RuntimeError, and on GPUs; NumPy likewise.
+# So say PyTorch, on CPUs with nothing but a RuntimeError, on GPUs, and NumPy.
 _WANTED = re.compile(r"(?:tried|unable) to allocate ([\d.]+ \w+)", re.IGNORECASE)
 
 

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
 import torch
 
 from flatfold.cli import main
 from training.commands.train import add_arguments
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_the_help_tells_the_default_folder() -> None:
