@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,8 @@ class Batcher:
         self._lock = Lock()
         self._busy = False  # the thread will look at the queue again before it rests
         self._end: Future[None] | None = None  # of the thread; set when the batcher is shut
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"infer-{name}")
+        self._new_thread = partial(ThreadPoolExecutor, 1, thread_name_prefix=f"infer-{name}")
+        self._thread = self._new_thread()
 
     async def submit(self, rows: NDArray[Any], *, deadline: float | None = None) -> Execution:
         """Return the arrays for `rows`, each with len(rows) rows in the same order, and their cost.
@@ -153,6 +155,7 @@ class Batcher:
         try:
             self._thread.submit(self._work, loop, batch)
         except RuntimeError as error:
+            self._thread = self._new_thread()  # the old one keeps the batch, and would run it later
             with self._lock:
                 self._busy, self.running = False, 0
             for entry in batch:

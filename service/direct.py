@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ class DirectRunner:
         self._on_batch = on_batch
         self._lock = Lock()  # guards the count: the event loop adds, the thread takes
         self._unfinished = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"direct-{model.name}")
+        self._new_thread = partial(ThreadPoolExecutor, 1, thread_name_prefix=f"direct-{model.name}")
+        self._thread = self._new_thread()
 
     @property
     def queued(self) -> int:
@@ -81,6 +83,7 @@ class DirectRunner:
         try:
             future = self._thread.submit(self._run, loop, feeds, outputs, arrived)
         except RuntimeError as error:  # at the first request: the system has no thread left
+            self._thread = self._new_thread()  # the old one keeps this request, to be run later
             raise NotReadyError(f"no thread to run the model in ({error}); try again") from error
         with self._lock:
             self._unfinished += 1

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_HEAD = 65_536  # bytes; what comes in one read with the head's first byte is not counted
-
-
 MAX_PIPELINED = 100  # requests that wait behind one that is answered; each takes kilobytes
 
 
-class TooManyAtOnceError(Exception):
+class TooManyAtOnceError(ServiceError):
     """More requests wait on one connection than are kept; those that came before are answered."""
+
+    status, code = 429, "too_many_at_once"
 
 
 class HeadTooLargeError(ServiceError):
@@ -64,9 +64,12 @@ class PatientProtocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            self._refuse(
-                BadRequestError(f"expected a request in HTTP/1.1, got something else: {error}")
-            )
+            own = error.__context__  # what a method here raised, the parser wraps
+            if not isinstance(own, ServiceError):
+                own = BadRequestError(
+                    f"expected a request in HTTP/1.1, got something else: {error}"
+                )
+            self._refuse(own)
         else:
             if self._head is not None and self._head > MAX_HEAD:
                 self._refuse(
@@ -92,7 +95,7 @@ class PatientProtocol(HttpToolsProtocol):
             return
         self._stop()
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise TooManyAtOnceError
+            raise TooManyAtOnceError(f"more than {MAX_PIPELINED} requests wait on one connection")
         super().on_headers_complete()
         if not self.pipeline:
             self._running = self.cycle

@@ -74,32 +74,30 @@ def test_a_missing_extra_is_named(tmp_path):
     assert "pip install 'flatfold[fold]'" in done.stderr
 
 
-@pytest.mark.parametrize("closed", ["stdout", "stderr"])
-def test_a_closed_stream_ends_no_command(closed):
+def speak(words, before="", **settings):
+    """Run a command that does nothing but speak, in a process of its own."""
     code = (
-        f"import sys; sys.{closed} = None\n"  # what Python makes of one closed before the start
+        f"import sys; {before}\n"
         "from flatfold import cli; from types import SimpleNamespace\n"
-        "def speak(_): sys.stdout.write('said'); sys.stderr.write('said'); return 0\n"
+        f"def speak(_): {words}; return 0\n"
         "command = SimpleNamespace(add_arguments=lambda parser: None, run=speak)\n"
         "cli._load = lambda *names: command\n"
         "sys.exit(cli.main(['inspect']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
+    return subprocess.run([sys.executable, "-c", code], text=True, check=False, **settings)
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_ends_no_command(closed):
+    before = f"sys.{closed} = None"  # what Python makes of one closed before the start
+    done = speak("sys.stdout.write('said'); sys.stderr.write('said')", before)
     assert (done.returncode, done.stdout + done.stderr) == (0, "said")
 
 
 def test_a_letter_that_the_terminal_lacks_is_escaped():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
-    code = (
-        "import sys; from flatfold import cli; from types import SimpleNamespace\n"
-        "def speak(_): print('caf\\udce9 \\u732b'); return 0\n"
-        "command = SimpleNamespace(add_arguments=lambda parser: None, run=speak)\n"
-        "cli._load = lambda *names: command\n"
-        "sys.exit(cli.main(['inspect']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
-    )
+    done = speak(r"print('caf\udce9 \u732b')", env=environment)
     assert (done.returncode, done.stdout) == (0, "caf\\udce9 \\u732b\n")
 
 

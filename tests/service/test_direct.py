@@ -65,13 +65,16 @@ async def test_a_full_queue_refuses_at_once():
 
 
 async def test_a_request_that_finds_no_thread_takes_no_place_in_the_queue(tmp_path, no_thread):
-    runner = DirectRunner(Model.load(onnx_models.adder(tmp_path / "m.onnx")), max_queue=1)
+    ran = []
+    model = Model.load(onnx_models.adder(tmp_path / "m.onnx"))
+    runner = DirectRunner(model, max_queue=1, on_batch=lambda *run: ran.append(run))
     feeds = {name: np.ones(1, np.float32) for name in "ab"}
     with no_thread():
         for _ in range(3):
             with pytest.raises(NotReadyError, match="no thread to run the model in"):
                 await runner.run(feeds, deadline=None)
     assert (await runner.run(feeds, deadline=None)).arrays["total"].tolist() == [2]
+    assert len(ran) == 1  # what was refused is not run later
 
 
 async def test_a_late_or_cancelled_request_never_runs():

@@ -239,10 +239,12 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off():
     assert 0 < len(answer) < len(whole)
 
 
-def test_of_too_many_requests_at_once_those_that_came_first_are_answered():
+def test_of_too_many_requests_at_once_those_that_came_first_are_answered(caplog):
+    caplog.set_level("INFO", "service.protocol")
     answers = talk(Echo(), post(b"") * (2 * MAX_PIPELINED))
     assert answers.count(b" 200 OK") == MAX_PIPELINED + 1  # one ran, the others waited behind it
     assert answers.count(b"connection: close") == 1
+    assert f"429, more than {MAX_PIPELINED} requests" in caplog.text
 
 
 @pytest.mark.parametrize("more", [b"1\r\nx", b"1\r\n", b"0\r\n\r\n", b"0\r\n\r\n\r\n"])

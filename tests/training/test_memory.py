@@ -1,13 +1,15 @@
-"""Freed tensors' pages serve the next ones."""
+"""Freed tensors' pages serve the next ones, and a shortage is told."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 
-from training.memory import pictures_at_once
+from training.memory import MemoryShortError, pictures_at_once, telling_shortage
 
 PROGRAM = """
 import resource
@@ -44,3 +46,26 @@ def test_a_call_takes_as_many_pictures_as_have_the_pixels_of_those_of_cifar10(
     height: int, width: int, count: int
 ) -> None:
     assert pictures_at_once(500, height, width) == count
+
+
+@pytest.mark.parametrize(
+    ("allocate", "wanted"),
+    [
+        (lambda: torch.empty(1 << 50), "4503599627370496 bytes"),
+        (lambda: np.empty(1 << 52, np.uint8), r"4\.00 PiB"),
+    ],
+)
+def test_too_little_memory_is_told_with_what_to_do(allocate, wanted):
+    with pytest.raises(MemoryShortError, match=f"{wanted} more .*--batch-size"), telling_shortage():
+        allocate()
+
+
+def test_a_gpus_shortage_is_told_likewise():
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has")
+    with pytest.raises(MemoryShortError, match=r"20\.00 MiB more"), telling_shortage():
+        raise error
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shapes"), telling_shortage():
+        raise RuntimeError("shapes differ")

@@ -41,13 +41,14 @@ def run(args: argparse.Namespace) -> int:
 
     from training.datasets import load_test  # noqa: PLC0415 # as above
     from training.evaluate import ask, summarise  # noqa: PLC0415 # as above
+    from training.memory import telling_shortage  # noqa: PLC0415 # as above
     from training.predictor import load_predictor  # noqa: PLC0415 # as above
 
     if args.batch_size is not None and args.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {args.batch_size}")
     predictor = load_predictor(args.model, args.device)
     pictures = load_test(args.data_dir, size=predictor.card.height)
-    with tqdm(total=len(pictures), unit="img", disable=None) as bar:
+    with telling_shortage(), tqdm(total=len(pictures), unit="img", disable=None) as bar:
         answers = ask(
             predictor,
             pictures,

@@ -67,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and write `model.safetensors` into the output folder."""
-    from training.session import run_session  # noqa: PLC0415 (torch, only when training)
+    from training.memory import telling_shortage  # noqa: PLC0415 (torch, only when training)
+    from training.session import run_session  # noqa: PLC0415 (as above)
 
-    return run_session(args)
+    with telling_shortage():
+        return run_session(args)

@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from flatfold.cli import main
 from tests.training.class_folders import paint
@@ -56,3 +57,16 @@ def test_errors_are_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("flatfold: error: ") for line in lines)
+
+
+def test_too_little_memory_is_one_line(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_onnx(tmp_path / "model.onnx", small_card())
+    monkeypatch.setattr("training.evaluate.ask", lambda *_, **__: torch.empty(1 << 50))
+    assert main(["evaluate", str(tmp_path / "model.onnx"), "--data-dir", str(folder)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("flatfold: error: out of memory: ")
