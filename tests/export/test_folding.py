@@ -13,7 +13,7 @@ from export.report import FoldRefusedError
 from tests.export.checked import check
 from tests.export.sketch import Sketch
 
-QUICK = settings(max_examples=25, deadline=None)
+QUICK = settings(max_examples=25)
 
 
 @st.composite

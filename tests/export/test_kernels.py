@@ -46,7 +46,7 @@ def _run(branch: Branch, x: np.ndarray) -> np.ndarray:
     return run_onnxruntime(s.model(), {"x": x.astype(np.float32)})[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.integers(1, 2), st.sampled_from([1, 2]), st.sampled_from([1, 2, 4]))
 def test_a_large_and_a_small_kernel_become_one(half, dilation, stride, groups):
     """Kernels of 2 half + 1 and of 1 tap, "same" padding, strided, dilated, grouped."""

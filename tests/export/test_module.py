@@ -81,7 +81,7 @@ def test_arithmetic_that_changes_the_type_stays(name):
         torch.testing.assert_close(folded(picture), module(picture))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     groups=st.sampled_from([1, 2]),
     stride=st.integers(1, 2),

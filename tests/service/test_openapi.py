@@ -142,9 +142,7 @@ def test_the_documentation_page_and_all_that_it_loads_come_from_the_server(serve
         assert web.get(f"{server.url}{name}").status_code == 200, name
 
 
-QUICK = settings(
-    max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+QUICK = settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
 
 
 def test_generated_requests_meet_declared_answers_and_never_a_500(server):

@@ -30,7 +30,7 @@ def _absorbed(model):
     return copy
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     pads=st.lists(st.integers(0, 2), min_size=4, max_size=4).filter(any),
     strides=st.sampled_from([[1, 1], [2, 1], [2, 2]]),

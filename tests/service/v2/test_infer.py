@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.v2.infer import infer
@@ -149,7 +149,7 @@ MESSAGE = st.fixed_dictionaries(
 ).map(lambda message: json.dumps(message).encode())
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(
     body=MESSAGE | st.binary(max_size=200),
     tail=st.just(b"") | st.binary(max_size=200),
