@@ -2,6 +2,7 @@ import http.client
 import json
 import socket
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -33,6 +34,21 @@ class Slow:
             return run(rows)
 
         batcher._run = held
+
+
+@contextmanager
+def busy(server):
+    """Hold a first request's run for the length of the block; yield what holds it."""
+    slow = Slow(server)
+    url = f"{server.url}/v1/classify"
+    first = threading.Thread(target=lambda: web.post(url, content=picture("red")))
+    first.start()
+    try:
+        assert slow.entered.wait(60)
+        yield slow
+    finally:
+        slow.gate.set()
+        first.join(60)
 
 
 def test_unknown_paths_and_wrong_methods_have_the_one_shape(model):
@@ -131,16 +147,9 @@ def test_a_full_queue_answers_429_and_says_when_to_come_back(model):
 
 
 def test_too_many_requests_at_once_get_503(model):
-    with running(model, max_connections=1) as server:
-        slow = Slow(server)
-        url = f"{server.url}/v1/classify"
-        client = threading.Thread(target=lambda: web.post(url, content=picture("red")))
-        client.start()
-        assert slow.entered.wait(60)
-        refused = web.post(url, content=picture("red"))
+    with running(model, max_connections=1) as server, busy(server):
+        refused = web.post(f"{server.url}/v1/classify", content=picture("red"))
         healthy = web.get(f"{server.url}/v2/health/ready")
-        slow.gate.set()
-        client.join(60)
     assert (refused.status_code, healthy.status_code) == (503, 200)
     assert "--max-connections" in refused.json()["error"]
 
@@ -156,37 +165,25 @@ def until(condition):
 
 def test_a_client_that_leaves_is_not_computed(model):
     with running(model) as server:
-        slow = Slow(server)
-        url = f"{server.url}/v1/classify"
-        first = threading.Thread(target=lambda: web.post(url, content=picture("red")))
-        first.start()
-        assert slow.entered.wait(60)
         batcher = server.state.repository.get().batcher
-        leaving = http.client.HTTPConnection("127.0.0.1", server.port)
-        leaving.request("POST", "/v1/classify", picture("blue"))
-        until(lambda: batcher.queued == 1)
-        leaving.close()
-        until(lambda: server.state.in_flight == 1)
-        slow.gate.set()
-        first.join(60)
+        with busy(server) as slow:
+            leaving = http.client.HTTPConnection("127.0.0.1", server.port)
+            leaving.request("POST", "/v1/classify", picture("blue"))
+            until(lambda: batcher.queued == 1)
+            leaving.close()
+            until(lambda: server.state.in_flight == 1)
         assert slow.runs == 1
         assert web.get(f"{server.url}/v2/health/ready").status_code == 200
 
 
 def test_the_end_of_a_clients_sending_counts_as_leaving_only_while_it_waits(model):
     with running(model) as server:
-        slow = Slow(server)
-        url = f"{server.url}/v1/classify"
-        first = threading.Thread(target=lambda: web.post(url, content=picture("red")))
-        first.start()
-        assert slow.entered.wait(60)
         batcher = server.state.repository.get().batcher
-        waiting = half_closed(
-            server, "POST", "/v1/classify", picture("blue"), when=lambda: batcher.queued == 1
-        )
-        healthy = half_closed(server, "GET", "/v2/health/ready")
-        slow.gate.set()
-        first.join(60)
+        with busy(server) as slow:
+            waiting = half_closed(
+                server, "POST", "/v1/classify", picture("blue"), when=lambda: batcher.queued == 1
+            )
+            healthy = half_closed(server, "GET", "/v2/health/ready")
         alone = half_closed(server, "POST", "/v1/classify", picture("blue"))
     assert (waiting.status, json.loads(waiting.read())["code"]) == (499, "client_closed")
     assert (healthy.status, alone.status, slow.runs) == (200, 200, 2)
