@@ -2,7 +2,9 @@
 
 The error of a channel is the root mean square (RMS) of the difference over the RMS of the channel,
 so that a channel with small values cannot hide behind one with large values. The largest single
-difference, the peak, has a limit of its own: an error at the border alone drowns in a mean.
+difference, the peak, has a limit of its own: an error at the border alone drowns in a mean. Its
+scale is the RMS of the values that are not zero: where ReLU has left one value of a thousand, the
+channel's RMS is a thirtieth of that value, and rounding would look like an error.
 
 Probabilities are held to the RMS of all their channels, which lies between 1 / classes and 1: a
 class that a confident model never predicts is 1e-20 or 0, and nothing but rounding.
@@ -50,7 +52,7 @@ class OutputError:
         output: the output's name.
         channel: the channel nearest to, or farthest past, what is allowed.
         error: RMS(changed - original) / RMS(original) of that channel.
-        peak: max |changed - original| / RMS(original) of that channel.
+        peak: max |changed - original| / RMS(original where it is not zero) of that channel.
         allowed: largest error allowed there; the peak may be ten times that.
     """
 
@@ -226,11 +228,16 @@ def _errors(
         gap = np.where(same, 0.0, np.abs(after - before))
     gap[~np.isfinite(gap)] = np.inf
     square = np.where(finite, before, 0.0) ** 2
-    rms = np.sqrt(square.sum(axis=1) / np.maximum(finite.sum(axis=1), 1))
     # A channel that is zero throughout is held to the output's own scale.
     whole = np.sqrt(square.mean()) or 1.0
-    scale = np.full(len(rms), whole) if together else np.where(rms > 0, rms, whole)
-    return np.sqrt((gap**2).mean(axis=1)) / scale, gap.max(axis=1) / scale
+    total = square.sum(axis=1)
+
+    def scale(values: NDArray[np.bool_]) -> NDArray[np.float64]:
+        rms = np.sqrt(total / np.maximum(values.sum(axis=1), 1))
+        return np.where((total > 0) & (not together), rms, whole)
+
+    peaks = gap.max(axis=1) / scale(finite & (before != 0))
+    return np.sqrt((gap**2).mean(axis=1)) / scale(finite), peaks
 
 
 def _flips(name: str, old: NDArray[Any], new: NDArray[Any]) -> list[Flip]:

@@ -51,6 +51,13 @@ def test_one_wrong_value_among_many_fails_by_its_peak():
     assert not proof.holds
 
 
+def test_rounding_of_the_one_value_that_relu_left_is_no_error():
+    before = np.zeros((10_000, 1))
+    before[5] = 1e-3
+    assert _compare(before, before * (1 + 5e-6)).holds
+    assert not _compare(before, before * (1 + 5e-4)).holds
+
+
 def test_what_the_original_itself_wavers_by_is_allowed_but_only_so_far():
     before = _values()
     moved, wavering = before * (1 + 5e-5), before * (1 + 2e-5)
