@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 # JPEG's own scaled decoding stops at this multiple of the target, and the filter does the rest.
 DRAFT_FACTOR = 2
+# Beyond the rows that a JPEG can have, each counts as so many pixels: 50 million rows of one pixel
+# would take 2 s and 575 MB.
+MOST_ROWS, NARROWEST_ROW = 65_535, 64
 PILLOW_CEILING = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow itself refuses a header
 
 # EXIF orientation -> what undoes it. ImageOps.exif_transpose would also copy a picture that needs
@@ -59,7 +62,8 @@ def load_picture(
         data: the file's bytes: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF.
         height: rows wanted.
         width: columns wanted.
-        max_pixels: limit on the header's width x height, checked before anything is decoded.
+        max_pixels: limit on the header's width x height, checked before anything is decoded; of
+            more than `MOST_ROWS` rows, each counts as `NARROWEST_ROW` pixels at least.
         draft: let libjpeg decode large JPEGs at a fraction of their size.
 
     Returns:
@@ -102,9 +106,12 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             "here; save it with its channels side by side, or compressed"
         )
     columns, rows = image.size
-    if columns * rows > max_pixels:
+    narrow = rows > MOST_ROWS and columns < NARROWEST_ROW
+    counted = (NARROWEST_ROW if narrow else columns) * rows
+    if counted > max_pixels:
+        why = f", its rows counted as {NARROWEST_ROW} pixels" if narrow else ""
         raise PictureTooLargeError(
-            f"the picture is {columns}x{rows} = {columns * rows / 1e6:.1f} MP; "
+            f"the picture is {columns}x{rows} = {counted / 1e6:.1f} MP{why}; "
             f"the limit is {max_pixels / 1e6:.1f} MP"
         )
     return image

@@ -14,6 +14,7 @@ from flatfold.contract.pictures import (
     PictureTooLargeError,
     centre_box,
     load_picture,
+    open_picture,
 )
 
 RNG = np.random.default_rng(0)
@@ -221,6 +222,13 @@ def test_scaled_decoding_changes_little():
 def test_too_many_pixels_is_told_from_the_header_alone():
     with pytest.raises(PictureTooLargeError, match=r"8000x8000 = 64\.0 MP; the limit is 50\.0 MP$"):
         load_picture(png_header(8000, 8000), 32, 32)
+
+
+def test_very_many_short_rows_are_not_free():
+    with pytest.raises(PictureTooLargeError, match=r"1x1000000 = 64\.0 MP, its rows counted as 64"):
+        load_picture(png_header(1, 1_000_000), 32, 32)
+    for size in ((1_000_000, 1), (1, 65_535)):
+        assert open_picture(png_header(*size)).size == size
 
 
 @pytest.mark.parametrize("side", [20_000, 2**31 - 1])
