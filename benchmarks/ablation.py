@@ -26,6 +26,7 @@ from benchmarks.trials import (
     percent,
     put_table,
     run_trials,
+    telling_errors,
 )
 from training.data import load_cifar10
 from training.recipe import PRESETS, Recipe, preset
@@ -140,6 +141,7 @@ def gap(points: list[float]) -> str:
     return f"{fmean(points):+.2f} ± {stdev(points) / len(points) ** 0.5:.2f}"
 
 
+@telling_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -34,6 +34,7 @@ from benchmarks.trials import (
     percent,
     put_table,
     run_trials,
+    telling_errors,
 )
 from export.assemble import assemble
 from export.precision.choose import make_int8
@@ -157,6 +158,7 @@ def render(ledger: Ledger) -> str:
     return "\n".join(lines) + "\n"
 
 
+@telling_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -56,7 +56,7 @@ def _time_built(steps: int) -> list[float]:
 def load_port(path: Path) -> ModuleType:
     """Import the scratch port at `path`."""
     spec = importlib.util.spec_from_file_location("port", path)
-    if spec is None or spec.loader is None:
+    if spec is None or spec.loader is None or not path.is_file():
         raise SystemExit(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.machine import commit, cpu
 from benchmarks.training_port import Port, random_pictures
-from benchmarks.trials import put_table
+from benchmarks.trials import put_table, telling_errors
 from flatfold.contract.files import atomic_path
 from training.data import SIDE
 from training.loop import Trainer
@@ -222,6 +222,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@telling_errors()
 def main() -> None:
     args = parse_arguments()
     torch.set_num_threads(args.threads)

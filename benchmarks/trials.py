@@ -9,6 +9,7 @@ makes no difference; it ranks close recipes more finely than the accuracy does.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.machine import commit, cpu
+from flatfold.contract.errors import FlatfoldError
 from flatfold.contract.files import atomic_path
 from training.loop import Trainer, score
 from training.memory import keep_freed_pages
@@ -29,11 +31,20 @@ from training.temperature import fit_temperature
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from training.data import Pictures
     from training.recipe import Recipe
+
+
+@contextlib.contextmanager
+def telling_errors() -> Iterator[None]:
+    """End the program with one line where the block cannot do what was asked."""
+    try:
+        yield
+    except FlatfoldError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 class Ledger:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,29 @@ def test_a_limit_stops_and_the_next_call_goes_on(tmp_path: Path, pictures: Pictu
     assert [row["seed"] for row in rows] == [0, 1]
     assert all(0 <= row["accuracy"] <= 1 and row["loss"] > 0 for row in rows)
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("ablation --preset turbo", "unknown preset 'turbo'; expected one of fast, standard, best"),
+        ("ablation --data-dir nowhere", "no CIFAR-10 in nowhere"),
+        ("training_speed --presets turbo", "unknown preset 'turbo'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(words: str, message: str, tmp_path: Path) -> None:
+    name, *flags = words.split()
+    places = ["--output", str(tmp_path / "rows"), "--document", str(tmp_path / "text")]
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *flags, *places],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {message}")
 
 
 def test_another_recipe_is_another_trial() -> None:
