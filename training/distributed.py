@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,12 +24,21 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from flatfold.contract.errors import FlatfoldError
 from training.network import BatchNorm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from training.network import FlatNet
+
+
+# So says gloo, with nothing but a RuntimeError, of a process that is gone.
+_GONE = re.compile(r"connection (closed|reset) by peer|broken pipe", re.IGNORECASE)
+
+
+class LostProcessError(FlatfoldError):
+    """Another process of this run ended; what it said itself tells why."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,9 @@ def joined(device: torch.device, *, sync_norms: bool) -> Iterator[Ranks]:
     All leave a block that ends well together: torchrun's agents wait five minutes for each other.
     The group ends with the block, and with it gloo's threads. One that outlived it could let go of
     the last tensor that it summed while Python shuts down, which aborts the process.
+
+    Raises:
+        LostProcessError: gloo finds another process gone.
     """
     if not dist.is_torchelastic_launched():
         yield ALONE
@@ -108,6 +121,10 @@ def joined(device: torch.device, *, sync_norms: bool) -> Iterator[Ranks]:
         dist.barrier()
     except BaseException as error:
         traceback.clear_frames(error.__traceback__)  # they hold what `wrap` returned
+        if isinstance(error, RuntimeError) and _GONE.search(str(error)):
+            raise LostProcessError(
+                "another process of this run ended before this one; its own words say why"
+            ) from error
         raise
     finally:
         gc.collect()  # a wrapped network holds the group as well

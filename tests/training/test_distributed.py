@@ -13,12 +13,20 @@ from torch import distributed
 
 from tests.training.class_folders import paint
 from tests.training.command_line import finish, history, start, tensors, train_command
-from training.distributed import ALONE, Ranks, SyncedBatchNorm, joined, local_device
+from training.distributed import (
+    ALONE,
+    LostProcessError,
+    Ranks,
+    SyncedBatchNorm,
+    joined,
+    local_device,
+)
 from training.network import BatchNorm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+CPU = torch.device("cpu")
 TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2"
 
 
@@ -39,6 +47,16 @@ def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert np.abs(found[name] - value).max() <= 1e-4 * np.abs(value).max(), name
+
+
+def test_a_process_left_alone_says_so_in_one_line(tmp_path: Path) -> None:
+    pictures = paint(tmp_path / "pictures", {"rose": 30, "grass": 30})
+    (tmp_path / "run" / "log.jsonl").mkdir(parents=True)  # what the first process writes, fails
+    process = start(train_command(pictures, tmp_path / "run", launcher=TORCHRUN))
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert said.count("log.jsonl: it is a folder") == 1
+    assert "[rank1]" not in said, "no traceback of the other"
 
 
 def test_shares_are_the_whole_batch_once() -> None:
@@ -85,6 +103,14 @@ def test_a_failure_waits_for_nobody(torchrun_of_one: list[str]) -> None:
         raise RuntimeError
     assert torchrun_of_one == []
     assert not distributed.is_initialized()
+
+
+@pytest.mark.usefixtures("torchrun_of_one")
+def test_what_gloo_says_of_a_lost_process_is_told() -> None:
+    gone = "[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:13749"
+    wanted = "another process of this run ended"
+    with pytest.raises(LostProcessError, match=wanted), joined(CPU, sync_norms=False):
+        raise RuntimeError(gone)
 
 
 THREADS_LEFT = """
