@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from tests.training.small import numbered_pictures
+from training.data import Pictures
 from training.recipe import PRESETS
 from training.sizing import fit_recipe
 
@@ -16,6 +18,15 @@ def test_a_preset_is_fitted_to_few_pictures_of_another_size() -> None:
     assert (recipe.holdout, recipe.batch_size) == (100, 45)
     assert (recipe.translate, recipe.cutout) == (8, 24)
     assert fit_recipe(PRESETS["best"], numbered_pictures(1_000), batch_size=90).batch_size == 90
+
+
+@pytest.mark.parametrize(("size", "batch"), [(32, 1000), (64, 1000), (128, 250), (2048, 16)])
+def test_a_batch_of_large_pictures_is_smaller(size: int, batch: int) -> None:
+    labels = np.zeros(50_000, np.int64)
+    large = np.broadcast_to(np.uint8(0), (len(labels), size, size, 3))
+    pictures = Pictures(large, labels, ("a", "b"))
+    assert fit_recipe(PRESETS["fast"], pictures).batch_size == batch
+    assert fit_recipe(PRESETS["fast"], pictures, batch_size=900).batch_size == 900
 
 
 @pytest.mark.parametrize("count", [2, 5, 17, 100])
