@@ -46,11 +46,13 @@ class Pictures:
         images: uint8 (n, height, width, 3), RGB.
         labels: int64 (n,), each an index into `names`.
         names: the class names.
+        files: where each was read from; () where they have no files of their own.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     names: tuple[str, ...]
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flatfold.contract.errors import UsageError
 from training.architecture import NetworkConfig
 from training.data import FOLDER, SIDE, DataError, Pictures, find_cifar10, load_cifar10
-from training.folders import has_class_folders, load_folders
+from training.folders import class_parents, has_class_folders, load_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,25 @@ def load_test(data_dir: str | Path | None = None, *, size: int | None = None) ->
     if folder is not None:
         return load_folders(folder, size or SIDE)[1]
     return load_cifar10(data_dir, train=False)
+
+
+@_reading()
+def check_apart(output: Path, data_dir: str | Path | None) -> None:
+    """Raise a UsageError where the run's files would be among the pictures: its folder a class.
+
+    What lies in a hidden folder is in nobody's way.
+    """
+    if data_dir is None or is_cifar10(data_dir):
+        return
+    for parent in class_parents(Path(data_dir)):
+        place, among = output.resolve(), parent.resolve()
+        if not place.is_relative_to(among):
+            continue
+        if not any(part.startswith(".") for part in place.relative_to(among).parts):
+            raise UsageError(
+                f"--output {output} is in {parent}, where each folder is a class of pictures, "
+                "the run's own too when it is resumed; give an --output elsewhere"
+            )
 
 
 def is_cifar10(data_dir: str | Path | None) -> bool:

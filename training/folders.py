@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,12 @@ SPLIT_SEED = 0
 SHOWN = 5  # faults that one message names
 # Folders of this name hold a part of the data, so that they are no classes.
 PARTS = {"train", "test", "val", "valid", "validation"}
+
+
+def class_parents(folder: Path) -> tuple[Path, ...]:
+    """Return whose folders are the classes: `train` and `test` in `folder`, or `folder` itself."""
+    parts = (folder / "train", folder / "test")
+    return parts if all(part.is_dir() for part in parts) else (folder,)
 
 
 def has_class_folders(folder: Path) -> bool:
@@ -49,8 +56,8 @@ def load_folders(folder: Path, size: int) -> tuple[Pictures, Pictures]:
             training ones, a split that is not `train` and `test`, pictures that cannot be read,
             or more of them than memory holds; the message names the paths.
     """
-    parts = (folder / "train", folder / "test")
-    if all(part.is_dir() for part in parts):
+    parts = class_parents(folder)
+    if len(parts) == 2:
         names = _class_names(parts[0])
         if (others := _class_names(parts[1])) != names:
             odd = ", ".join(sorted(set(names) ^ set(others)))
@@ -83,7 +90,8 @@ def _hold_out_test(pictures: Pictures, folder: Path) -> tuple[Pictures, Pictures
 
 
 def _take(pictures: Pictures, chosen: NDArray[np.bool_]) -> Pictures:
-    return Pictures(pictures.images[chosen], pictures.labels[chosen], pictures.names)
+    files = tuple(compress(pictures.files, chosen))
+    return Pictures(pictures.images[chosen], pictures.labels[chosen], pictures.names, files)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -132,7 +140,7 @@ def _load(folder: Path, names: tuple[str, ...], size: int) -> Pictures:
             f"{len(faults)} of {len(paths)} files cannot be read as pictures; "
             f"repair or remove them: {'; '.join(faults[:SHOWN])}{more}"
         )
-    return Pictures(images, np.array(labels, np.int64), names)
+    return Pictures(images, np.array(labels, np.int64), names, tuple(paths))
 
 
 def _blank(count: int, size: int) -> NDArray[np.uint8]:

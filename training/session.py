@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from flatfold.contract.errors import FlatfoldError, UsageError
 from flatfold.contract.files import remove_leftovers
 from training import state
-from training.datasets import is_cifar10, load_datasets
+from training.copies import tell_copies
+from training.datasets import check_apart, is_cifar10, load_datasets
 from training.distributed import is_first, joined, local_device
 from training.lock import check_free, held
 from training.loop import Trainer, TrainingError
@@ -57,7 +59,10 @@ def run_session(args: argparse.Namespace) -> int:
         check_free(args.output)
     if not args.resume:
         _check_finished(state_path)
+    check_apart(args.output, args.data_dir)
     pictures, test = load_datasets(args.data_dir, size=args.image_size)
+    for sentence in tell_copies(pictures, test) if is_first() else ():
+        print(f"flatfold: warning: {sentence}", file=sys.stderr)  # noqa: T201 # a command's words
     recipe = fit_recipe(recipe, pictures, batch_size=args.batch_size)
     train, holdout = hold_out(pictures, recipe.holdout, args.seed)
     with joined(compute.device, sync_norms=args.sync_batch_norm) as ranks, ExitStack() as stack:
@@ -67,7 +72,7 @@ def run_session(args: argparse.Namespace) -> int:
             trainer.resume(state_path)
         _check_same_epoch(trainer, ranks)
         if ranks.first:
-            stack.enter_context(_prepared(args.output))
+            stack.enter_context(_prepared(args.output, anew=not args.resume))
         network = trainer.run(state_path, _observer(trainer, args.output, resume=args.resume))
         if ranks.first:
             measured = conclude(trainer, network, test, name=_name(args), output=args.output)
@@ -140,11 +145,14 @@ def _check_finished(path: Path) -> None:
 
 
 @contextmanager
-def _prepared(output: Path) -> Iterator[None]:
+def _prepared(output: Path, *, anew: bool) -> Iterator[None]:
     """Keep the run's folder to this run, made or rid of what a killed run left half written in it.
 
+    A run that begins `anew` removes a finished one's state: broken off in its first epoch, it would
+    else be resumed from there.
+
     Raises:
-        FlatfoldError: the folder cannot be made.
+        FlatfoldError: the folder cannot be made or written.
         UsageError: another run has it.
     """
     try:
@@ -158,7 +166,16 @@ def _prepared(output: Path) -> Iterator[None]:
     with held(output):
         for name in WRITTEN:
             remove_leftovers(output / name)
+        if anew:
+            _remove(output / STATE_FILE)
         yield
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FlatfoldError(f"cannot remove {path}: {error.strerror}") from error
 
 
 def _name(args: argparse.Namespace) -> str:

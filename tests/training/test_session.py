@@ -96,6 +96,62 @@ def test_a_folder_whose_name_is_not_utf8_is_refused_before_training(
     assert "caf\\udce9: --output must be UTF-8" in said.err
 
 
+def test_a_run_begun_anew_is_not_resumed_as_the_one_before(
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main(arguments) == 0
+    model = (tmp_path / "run" / "model.safetensors").read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    other = [*arguments, "--seed", "7"]
+    with monkeypatch.context() as broken_off:
+        broken_off.setattr("training.loop.Trainer.run", killed)
+        assert main(other) == 130
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
+    capsys.readouterr()
+    assert main([*other, "--resume"]) == 0
+    assert "starting anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("output", [".", "runs/latest", "grass/run"])
+def test_a_run_among_the_pictures_is_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    pictures = tmp_path / "my flowers"
+    assert main([*arguments, "--output", str(pictures / output)]) == 2
+    assert f"is in {pictures}, where each folder is a class" in capsys.readouterr().err
+    assert {path.name for path in pictures.iterdir()} == {"rose", "grass"}
+
+
+@pytest.mark.parametrize("output", ["pictures/runs", "pictures/train/.runs"])
+def test_a_run_beside_the_parts_or_hidden_can_be_resumed(
+    arguments: list[str], tmp_path: Path, output: str
+) -> None:
+    for part in ("train", "test"):
+        paint(tmp_path / "pictures" / part, {"rose": 20, "grass": 20})
+    there = ["--data-dir", str(tmp_path / "pictures"), "--output", str(tmp_path / output)]
+    assert main([*arguments, *there]) == 0
+    assert main([*arguments, *there, "--resume"]) == 0
+
+
+def test_a_test_picture_learnt_from_is_warned_of(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    assert capsys.readouterr().err == ""
+    for part in ("train", "test"):
+        paint(tmp_path / "split" / part, {"rose": 20, "grass": 20})
+    assert main([*arguments, "--data-dir", str(tmp_path / "split")]) == 0
+    assert capsys.readouterr().err.startswith(
+        "flatfold: warning: 40 of 40 test pictures are training pictures too"
+    )
+
+
 def test_resuming_from_nothing_is_said(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
