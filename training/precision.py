@@ -42,7 +42,8 @@ def choose_device(name: str) -> torch.device:
     """Return the device called `name`; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
-        UsageError: CUDA was asked for and is not there, or the name is unknown.
+        UsageError: CUDA, or the GPU of that number, was asked for and is not there, or the name is
+            unknown.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -52,6 +53,11 @@ def choose_device(name: str) -> torch.device:
         )
     with contextlib.suppress(RuntimeError):
         device = torch.device(name)
+        if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
+            raise UsageError(
+                f"--device {name}: PyTorch sees {found} GPU{'s' * (found != 1)}, numbered from 0; "
+                "give the number of one of them, or start as many processes as there are"
+            )
         if device.type in {"cpu", "cuda"}:
             return device
     raise UsageError(f"--device {name!r} is unknown; expected auto, cpu, cuda or cuda:N")

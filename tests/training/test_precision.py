@@ -5,8 +5,9 @@ import sys
 import pytest
 import torch
 
+from flatfold.contract.errors import UsageError
 from training.loop import Trainer
-from training.precision import choose_compute
+from training.precision import choose_compute, choose_device
 
 from .small import Recorder, shades, tiny_recipe
 
@@ -38,6 +39,17 @@ def test_a_missing_compiler_is_told_before_training(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("flatfold: error: --compile: PyTorch cannot compile for cpu here")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "cuda:9"])
+def test_a_gpu_that_is_not_there_is_told(monkeypatch, name):
+    # As a machine with one GPU has it: this one may have none.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("auto") == torch.device("cuda")
+    assert choose_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(UsageError, match=f"--device {name}: PyTorch sees 1 GPU,"):
+        choose_device(name)
 
 
 def test_without_the_flag_nothing_is_compiled():
