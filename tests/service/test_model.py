@@ -131,6 +131,10 @@ def test_rows_that_influence_each_other_never_share_a_batch(tmp_path):
     assert not Model.load(onnx_models.batch_mean(tmp_path / "m.onnx")).batchable
 
 
+def test_a_model_that_drops_rows_by_what_it_sees_is_believed_when_it_says_so(tmp_path):
+    assert not Model.load(onnx_models.kept(tmp_path / "m.onnx", "good")).batchable
+
+
 @pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.BOOL, TensorProto.FLOAT16])
 def test_every_element_type_loads(tmp_path, kind):
     assert Model.load(onnx_models.identity(tmp_path / "m.onnx", kind)).batchable
