@@ -101,9 +101,14 @@ class Model:
         """
         path = Path(path)
         opened = _open(path, runtime or RuntimeOptions())
-        own = read_card(opened.session, path)
-        name = name or _own_name(own, path)
-        model = cls(opened, path, name=name, version=version, card=own or card)
+        try:
+            own = read_card(opened.session, path)
+            name = name or _own_name(own, path)
+            model = cls(opened, path, name=name, version=version, card=own or card)
+        except (
+            UnicodeDecodeError
+        ) as error:  # onnxruntime reads such a file, and gives no name of it
+            raise ModelError(f"{path} is damaged: a text in it is not UTF-8: {error}") from error
         model._try()
         logger.info(
             "model %s version %s runs on %s (onnxruntime %s)",

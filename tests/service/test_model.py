@@ -154,6 +154,14 @@ def test_a_corrupt_file_is_a_clear_error(tmp_path, data):
         Model.load(path)
 
 
+@pytest.mark.parametrize("text", [b"images", b"logits", b"batch", b"red"])
+def test_a_text_that_is_not_utf8_is_a_clear_error(tmp_path, text):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes().replace(text, b"\xff" + text[1:]))
+    with pytest.raises(ModelError, match=r"m\.onnx is damaged: a text in it is not UTF-8"):
+        Model.load(path)
+
+
 def test_a_missing_file_is_a_clear_error(tmp_path):
     with pytest.raises(ModelError, match="no model at"):
         Model.load(tmp_path / "none.onnx")
