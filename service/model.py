@@ -71,9 +71,11 @@ class Model:
         self.max_batch = 1
         self.executions = Executions()
         self._session = opened.session
-        # The CPU provider reads NumPy's memory in place; a device wants its copies bound.
+        # The CPU provider reads NumPy's memory in place; a device wants its copies bound, and has
+        # none of texts.
         self._device = "cuda" if opened.provider in ON_GPU else "cpu"
-        self._bound = self._device == "cuda"
+        texts = any(spec.datatype == "BYTES" for spec in (*self.inputs, *self.outputs))
+        self._bound = self._device == "cuda" and not texts
         self._bound_lock = threading.Lock()
 
     @classmethod

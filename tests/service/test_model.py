@@ -4,6 +4,7 @@ from onnx import TensorProto
 
 from flatfold.contract.card import Card
 from service.model import Model, ModelError
+from service.runtime import OpenSession, RuntimeOptions, open_session
 from tests.service import onnx_models
 
 
@@ -47,6 +48,14 @@ def test_bound_memory_gives_the_same_result(tmp_path):
     model._bound = True  # what a CUDA session does, on the CPU's memory
     bound = model.run({"images": pictures})
     np.testing.assert_array_equal(plain["probabilities"], bound["probabilities"])
+
+
+def test_texts_are_bound_to_no_device(tmp_path):
+    path = onnx_models.identity(tmp_path / "m.onnx", TensorProto.STRING)
+    session = open_session(path, RuntimeOptions(provider="cpu")).session
+    model = Model(OpenSession(session, "cuda"), path, name="m", version="1", card=None)
+    texts = np.array([["a", "b"]], object)
+    assert model.run({"x": texts})["y"].tolist() == texts.tolist()
 
 
 @pytest.mark.parametrize(("asked", "settled"), [(0, 16), (5, 5)])
