@@ -39,6 +39,10 @@ class Attempts:
         """Note why the attempt that began last failed."""
         self._last[source.path].problem = problem
 
+    def abandon(self, source: Source) -> None:
+        """Forget the attempt that began last: it ended before anything was known of the file."""
+        del self._last[source.path]
+
     def refuse(self, source: Source, problem: str) -> None:
         """Note that an attempt of somebody else's failed: at what is not known, so it is due."""
         self._last[source.path] = _Attempt(problem=problem)

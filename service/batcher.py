@@ -116,20 +116,39 @@ class Batcher:
                 f"{self.max_queue} in its queue (--max-queue) and {self.max_batch} at once: send "
                 "them in several requests"
             )
-        # Requests that fit no batch are split: each part has its place in the queue.
-        if self.queued + count > self.max_queue and (self.queued or self.running):
+        if self._is_full_for(count):
+            self._drop_the_dead()
+        if self._is_full_for(count):
             raise OverloadedError(
                 f"{self.queued} pictures are waiting and {count} more came; the queue holds "
                 f"{self.max_queue} (--max-queue): try again in a second"
             )
         if count > self.max_batch:
-            parts = [rows[i : i + self.max_batch] for i in range(0, count, self.max_batch)]
-            ran = await asyncio.gather(*(self._enqueue(part, deadline) for part in parts))
-            return Execution(
-                {name: np.concatenate([r.arrays[name] for r in ran]) for name in ran[0].arrays},
-                sum(r.seconds for r in ran),  # one after another: no two parts fit one batch
-            )
+            return await self._submit_parts(rows, deadline)
         return await self._enqueue(rows, deadline)
+
+    async def _submit_parts(self, rows: NDArray[Any], deadline: float | None) -> Execution:
+        """Run more rows than fit one batch: each part has its place in the queue."""
+        starts = range(0, len(rows), self.max_batch)
+        parts = [self._enqueue(rows[i : i + self.max_batch], deadline) for i in starts]
+        try:
+            ran = await asyncio.gather(*parts)
+        finally:
+            for part in parts:  # when one fails, nobody wants the others
+                part.cancel()
+        return Execution(
+            {name: np.concatenate([r.arrays[name] for r in ran]) for name in ran[0].arrays},
+            sum(r.seconds for r in ran),  # one after another: no two parts fit one batch
+        )
+
+    def _is_full_for(self, count: int) -> bool:
+        return self.queued + count > self.max_queue and bool(self.queued or self.running)
+
+    def _drop_the_dead(self) -> None:
+        """Take requests out of the queue that are cancelled or expired: they hold no place."""
+        with self._lock:
+            self._queue = deque(entry for entry in self._queue if not entry.answer.done())
+            self.queued = sum(len(entry.rows) for entry in self._queue)
 
     def _enqueue(self, rows: NDArray[Any], deadline: float | None) -> asyncio.Future[Execution]:
         loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,12 @@ from flatfold.contract.pictures import (
 )
 from service.errors import (
     DeadlineExceededError,
+    NotReadyError,
     PayloadTooLargeError,
     ServiceError,
     UnprocessableError,
 )
+from service.threads import begin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,16 +91,17 @@ class Decoder:
         self, data: bytes, height: int, width: int, *, inline: bool
     ) -> Pixels | ServiceError | asyncio.Future[Pixels]:
         """Return the pixels of a small picture, or the future of a large one's."""
-        loop = asyncio.get_running_loop()
-        if not inline:
-            return loop.run_in_executor(self._threads, self._load, data, height, width)
         try:
+            if not inline:
+                return begin(partial(self._load, data, height, width), self._threads)
             image = open_picture(data, max_pixels=self._max_pixels)
-            if _is_small(image):
-                return render(image, height, width)
+            if not _is_small(image):
+                return begin(partial(render, image, height, width), self._threads)
+            return render(image, height, width)
         except PictureError as error:
             return _refusal(error)
-        return loop.run_in_executor(self._threads, render, image, height, width)
+        except NotReadyError as error:
+            return error
 
     def _load(self, data: bytes, height: int, width: int) -> Pixels:
         return load_picture(data, height, width, max_pixels=self._max_pixels)

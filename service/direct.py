@@ -80,14 +80,15 @@ class DirectRunner:
                 "(--max-queue): try again in a second"
             )
         loop = asyncio.get_running_loop()
+        request = [feeds]  # a cancelled one stays in the thread's queue, but not what came with it
         try:
-            future = self._thread.submit(self._run, loop, feeds, outputs, arrived)
+            future = self._thread.submit(self._run, loop, request, outputs, arrived)
         except RuntimeError as error:  # at the first request: the system has no thread left
             self._thread = self._new_thread()  # the old one keeps this request, to be run later
             raise NotReadyError(f"no thread to run the model in ({error}); try again") from error
         with self._lock:
             self._unfinished += 1
-        future.add_done_callback(self._finished)
+        future.add_done_callback(partial(self._finished, request))
         try:
             async with asyncio.timeout(None if deadline is None else deadline - arrived):
                 return await asyncio.wrap_future(future)
@@ -100,14 +101,14 @@ class DirectRunner:
     def _run(
         self,
         loop: asyncio.AbstractEventLoop,
-        feeds: Mapping[str, NDArray[Any]],
+        request: list[Mapping[str, NDArray[Any]]],
         outputs: Sequence[str] | None,
         arrived: float,
     ) -> Execution:
         """Run one request; in the thread."""
         started = monotonic()
         try:
-            arrays = self._model.run(feeds, outputs)
+            arrays = self._model.run(request[0], outputs)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise InternalError(f"the model failed to run: {error}") from error
         finally:
@@ -116,7 +117,8 @@ class DirectRunner:
                 loop.call_soon_threadsafe(self._on_batch, 1, seconds, started - arrived)
         return Execution(arrays, seconds)
 
-    def _finished(self, _: Future[Execution]) -> None:
+    def _finished(self, request: list[Mapping[str, NDArray[Any]]], _: Future[Execution]) -> None:
         """Count out a request that ran, or that was cancelled before it did."""
+        request.clear()
         with self._lock:
             self._unfinished -= 1

@@ -39,6 +39,11 @@ class Source:
     name: str | None
     version: str
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """The name and version that it is served by, as far as they are known before it is read."""
+        return (self.name or self.path.stem, self.version)
+
     def stamp(self) -> Stamp:
         """Return what changes when the file or the right to read it does; None without a file."""
         return _stamp(self.path)

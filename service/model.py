@@ -71,9 +71,11 @@ class Model:
         self.max_batch = 1
         self.executions = Executions()
         self._session = opened.session
-        # The CPU provider reads NumPy's memory in place; a device wants its copies bound.
+        # The CPU provider reads NumPy's memory in place; a device wants its copies bound, and has
+        # none of texts.
         self._device = "cuda" if opened.provider in ON_GPU else "cpu"
-        self._bound = self._device == "cuda"
+        texts = any(spec.datatype == "BYTES" for spec in (*self.inputs, *self.outputs))
+        self._bound = self._device == "cuda" and not texts
         self._bound_lock = threading.Lock()
 
     @classmethod
@@ -101,9 +103,14 @@ class Model:
         """
         path = Path(path)
         opened = _open(path, runtime or RuntimeOptions())
-        own = read_card(opened.session, path)
-        name = name or _own_name(own, path)
-        model = cls(opened, path, name=name, version=version, card=own or card)
+        try:
+            own = read_card(opened.session, path)
+            name = name or _own_name(own, path)
+            model = cls(opened, path, name=name, version=version, card=own or card)
+        except (
+            UnicodeDecodeError
+        ) as error:  # onnxruntime reads such a file, and gives no name of it
+            raise ModelError(f"{path} is damaged: a text in it is not UTF-8: {error}") from error
         model._try()
         logger.info(
             "model %s version %s runs on %s (onnxruntime %s)",

@@ -95,8 +95,8 @@ class Repository:
             sources = self.sources()
         except ModelError:  # a folder is away for the moment; what is served is served all the same
             sources = []
-        on_disk = {_key(source) for source in sources}
-        reasons = {_key(source): reason for source in sources if (reason := self._reason(source))}
+        on_disk = {source.key for source in sources}
+        reasons = {source.key: reason for source in sources if (reason := self._reason(source))}
         return make_index(served, on_disk, self._unloaded, reasons)
 
     def sources(self) -> list[Source]:
@@ -159,7 +159,7 @@ class Repository:
             ModelError: a version cannot be served; if one was, it still is.
         """
         async with self._changing:
-            sources = [source for source in self.sources() if _key(source)[0] == name]
+            sources = [source for source in self.sources() if source.key[0] == name]
             if not sources:
                 raise ModelNotFoundError(f"no file for a model {shown(name)} in the repository")
             self._unloaded.discard(name)
@@ -227,13 +227,13 @@ class Repository:
     def _problem(self, source: Source) -> str:
         """Return why the file is not served; "" when its last attempt went well."""
         problem = self._attempts.problem(source)
-        kept = problem and self._catalogue.find(*_key(source)) is not None
+        kept = problem and self._catalogue.find(*source.key) is not None
         return f"{problem}; the old one is kept" if kept else problem
 
     def _reason(self, source: Source) -> str:
         """Return why the file as it is now is not what is served; "" when it is, or nothing is."""
         problem = self._problem(source)
-        if problem or self._catalogue.find(*_key(source)) is None:
+        if problem or self._catalogue.find(*source.key) is None:
             return problem
         return "the file has changed since it was loaded" if self._attempts.is_due(source) else ""
 
@@ -252,7 +252,13 @@ class Repository:
             ModelError: it cannot be served; nothing has changed.
         """
         self._attempts.begin(source)
-        model = await asyncio.to_thread(self._prepare, source)
+        try:
+            model = await asyncio.to_thread(self._prepare, source)
+        except FlatfoldError:
+            raise
+        except BaseException:  # cancelled, or no thread was left: it is due again
+            self._attempts.abandon(source)
+            raise
         self._names[source.path] = model.name
         old = self._catalogue.find(model.name, model.version)
         if old is not None:  # the counters go on
@@ -290,7 +296,3 @@ class Repository:
         for served in gone:
             logger.info("no longer serving %s version %s", name, served.model.version)
             self._retirement.add(served)
-
-
-def _key(source: Source) -> tuple[str, str]:
-    return (source.name or source.path.stem, source.version)

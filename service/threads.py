@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from service.errors import NotReadyError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
 T = TypeVar("T")
 
@@ -15,5 +18,21 @@ INLINE_BYTES = 32 * 1024
 
 
 async def by_size(size: int, work: Callable[[], T]) -> T:
-    """Return what `work` returns for a request of `size` bytes; what it raises is passed on."""
-    return work() if size < INLINE_BYTES else await asyncio.to_thread(work)
+    """Return what `work` returns for a request of `size` bytes; what it raises is passed on.
+
+    Raises:
+        NotReadyError: the system has no thread left.
+    """
+    return work() if size < INLINE_BYTES else await begin(work)
+
+
+def begin(work: Callable[[], T], threads: Executor | None = None) -> asyncio.Future[T]:
+    """Begin `work` in one of `threads`, the event loop's own where None; return its future.
+
+    Raises:
+        NotReadyError: the system has no thread left.
+    """
+    try:
+        return asyncio.get_running_loop().run_in_executor(threads, work)
+    except RuntimeError as error:
+        raise NotReadyError(f"no thread to read the request in ({error}); try again") from error

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import socket
+from multiprocessing import resource_tracker
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from service.descriptors import is_room_for
 from service.server import make_server, run_server
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.context import SpawnProcess
 
     from service.config import Settings
@@ -53,7 +55,8 @@ class Worker:
         self._process: SpawnProcess = context.Process(
             target=work, args=(settings, line, news), kwargs={"tolerant": replaces}
         )
-        self._process.start()
+        with _without_interrupts():
+            self._process.start()
         line.close()
         news.close()
         self._line.setblocking(False)
@@ -144,6 +147,20 @@ class Worker:
     def kill(self) -> None:
         """End it."""
         self._process.kill()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Have a process that starts here hear no SIGINT until it has said what to do about one.
+
+    A terminal's Ctrl+C goes to all processes: one that imports its modules would show where.
+    """
+    resource_tracker.ensure_running()  # its own start lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def work(

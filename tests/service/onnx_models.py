@@ -138,6 +138,21 @@ def batch_mean(path: Path) -> Path:
     )
 
 
+def kept(path: Path, axis: str) -> Path:
+    """Drop the rows that are not above -1 everywhere; the output's first axis is named `axis`."""
+    return _save(
+        path,
+        [
+            helper.make_node("ReduceMin", ["x"], ["least"], axes=[1], keepdims=0),
+            helper.make_node("Greater", ["least", "limit"], ["good"]),
+            helper.make_node("Compress", ["x", "good"], ["y"], axis=0),
+        ],
+        [("x", TensorProto.FLOAT, ["batch", 2])],
+        [("y", TensorProto.FLOAT, [axis, 2])],
+        [("limit", np.array(-1, np.float32))],
+    )
+
+
 def lookup(path: Path, rows=4) -> Path:
     """Gather a row of a small table; an index past its end makes the runtime throw."""
     table = np.arange(rows * 2, dtype=np.float32).reshape(rows, 2)

@@ -120,6 +120,57 @@ def test_a_full_queue_refuses_at_once_and_counts_rows():
     run(scenario())
 
 
+def test_requests_that_left_or_expired_keep_nobody_out():
+    async def scenario():
+        runtime = Runtime(held=True)
+        batcher = Batcher(runtime, max_batch=2, max_queue=4)
+        first = asyncio.ensure_future(batcher.submit(rows(0)))
+        await entered(runtime)
+        stays = asyncio.ensure_future(batcher.submit(rows(1)))
+        late = asyncio.ensure_future(batcher.submit(rows(7), deadline=monotonic() + 0.01))
+        gone = asyncio.ensure_future(batcher.submit(rows(8, 9)))
+        await asyncio.wait([late])
+        gone.cancel()
+        await asyncio.wait([gone])
+        last = asyncio.ensure_future(batcher.submit(rows(2, 3, 4)))
+        await asyncio.sleep(0)
+        assert batcher.queued == 4
+        with pytest.raises(OverloadedError, match="4 pictures are waiting and 1 more came"):
+            await batcher.submit(rows(5))
+        runtime.gate.set()
+        answers = [
+            answer.arrays["double"].ravel().tolist()
+            for answer in await asyncio.gather(first, stays, last)
+        ]
+        assert answers == [[0], [2], [4, 6, 8]]
+        assert isinstance(late.exception(), DeadlineExceededError)
+
+    run(scenario())
+
+
+def test_when_a_part_fails_the_others_are_not_run():
+    async def scenario():
+        calls, turn = [], threading.Semaphore(0)
+
+        def fail(rows):
+            calls.append(rows.ravel().tolist())
+            assert turn.acquire(timeout=60)
+            raise RuntimeError("negative")
+
+        batcher = Batcher(fail, max_batch=1)
+        asked = asyncio.ensure_future(batcher.submit(rows(1, 2, 3, 4)))
+        await asyncio.sleep(0)
+        turn.release()
+        with pytest.raises(InternalError, match="negative"):
+            await asked
+        turn.release(4)
+        await batcher.drain()
+        assert calls in ([[1]], [[1], [2]])  # the second may have begun by then
+        assert batcher.queued == 0
+
+    run(scenario())
+
+
 def test_an_expired_request_is_told_so_and_never_run():
     async def scenario():
         runtime = Runtime(held=True)

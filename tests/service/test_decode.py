@@ -12,7 +12,12 @@ from PIL import Image
 
 from flatfold.contract.pictures import load_picture
 from service.decode import INLINE_BYTES, Decoder
-from service.errors import DeadlineExceededError, PayloadTooLargeError, UnprocessableError
+from service.errors import (
+    DeadlineExceededError,
+    NotReadyError,
+    PayloadTooLargeError,
+    UnprocessableError,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -129,3 +134,13 @@ async def test_a_deadline_that_is_kept_changes_nothing(threads):
     decoding = Decoder(threads, 10**6).decode([encode(PIXELS)], 8, 8, deadline=monotonic() + 60)
     (pixels,) = await asyncio.wait_for(decoding, 60)
     assert np.array_equal(pixels, load_picture(encode(PIXELS), 8, 8))
+
+
+async def test_a_picture_that_finds_no_thread_may_come_again(no_thread, threads):
+    decoder = Decoder(threads, 10**6)
+    files = [encode(PIXELS[:8, :8]), encode(PIXELS[:99, :99]), stuffed(INLINE_BYTES)]
+    with no_thread():
+        outcomes = await decoder.decode(files, 8, 8)
+    assert [isinstance(outcome, NotReadyError) for outcome in outcomes] == [False, True, True]
+    assert "no thread to read the request in" in str(outcomes[1])
+    assert {pixels.shape for pixels in await decoder.decode(files, 8, 8)} == {(8, 8, 3)}

@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import threading
+import weakref
 from time import monotonic
 from types import SimpleNamespace
 
@@ -93,6 +95,24 @@ async def test_a_late_or_cancelled_request_never_runs():
     await first
     assert (await runner.run({}, deadline=None)).arrays == {}
     assert model.runs == 2
+
+
+async def test_a_cancelled_request_leaves_its_tensors_at_once():
+    model = Gated()
+    runner = DirectRunner(model, max_queue=9)
+    first = asyncio.create_task(runner.run({}, deadline=None))
+    await started(model)
+    tensor = np.ones(1000)
+    kept = weakref.ref(tensor)
+    left = asyncio.create_task(runner.run({"x": tensor}, deadline=None))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait([left])
+    del tensor, left
+    gc.collect()
+    assert kept() is None
+    model.open.set()
+    await first
 
 
 async def test_a_runtime_that_throws_leaves_the_queue_usable():

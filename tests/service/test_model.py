@@ -4,6 +4,7 @@ from onnx import TensorProto
 
 from flatfold.contract.card import Card
 from service.model import Model, ModelError
+from service.runtime import OpenSession, RuntimeOptions, open_session
 from tests.service import onnx_models
 
 
@@ -47,6 +48,14 @@ def test_bound_memory_gives_the_same_result(tmp_path):
     model._bound = True  # what a CUDA session does, on the CPU's memory
     bound = model.run({"images": pictures})
     np.testing.assert_array_equal(plain["probabilities"], bound["probabilities"])
+
+
+def test_texts_are_bound_to_no_device(tmp_path):
+    path = onnx_models.identity(tmp_path / "m.onnx", TensorProto.STRING)
+    session = open_session(path, RuntimeOptions(provider="cpu")).session
+    model = Model(OpenSession(session, "cuda"), path, name="m", version="1", card=None)
+    texts = np.array([["a", "b"]], object)
+    assert model.run({"x": texts})["y"].tolist() == texts.tolist()
 
 
 @pytest.mark.parametrize(("asked", "settled"), [(0, 16), (5, 5)])
@@ -131,6 +140,10 @@ def test_rows_that_influence_each_other_never_share_a_batch(tmp_path):
     assert not Model.load(onnx_models.batch_mean(tmp_path / "m.onnx")).batchable
 
 
+def test_a_model_that_drops_rows_by_what_it_sees_is_believed_when_it_says_so(tmp_path):
+    assert not Model.load(onnx_models.kept(tmp_path / "m.onnx", "good")).batchable
+
+
 @pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.BOOL, TensorProto.FLOAT16])
 def test_every_element_type_loads(tmp_path, kind):
     assert Model.load(onnx_models.identity(tmp_path / "m.onnx", kind)).batchable
@@ -147,6 +160,14 @@ def test_a_corrupt_file_is_a_clear_error(tmp_path, data):
     path = tmp_path / "m.onnx"
     path.write_bytes(data)
     with pytest.raises(ModelError, match=r"m\.onnx"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize("text", [b"images", b"logits", b"batch", b"red"])
+def test_a_text_that_is_not_utf8_is_a_clear_error(tmp_path, text):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes().replace(text, b"\xff" + text[1:]))
+    with pytest.raises(ModelError, match=r"m\.onnx is damaged: a text in it is not UTF-8"):
         Model.load(path)
 
 

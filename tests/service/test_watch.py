@@ -1,5 +1,6 @@
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import onnx
 import pytest
@@ -49,6 +50,20 @@ async def test_tries_a_corrupt_file_once(tmp_path, caplog):
         await watcher.poll()
     assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
     assert gain(models.get("m")) == 1
+
+
+async def test_tries_a_file_again_that_found_no_thread(tmp_path, no_thread):
+    path = onnx_models.picture_classifier(tmp_path / "m.onnx")
+    models = repository(tmp_path)
+    await models.open()
+    watcher = Watcher(models)
+    replace_file(onnx_models.picture_classifier, path, gain=2)
+    await watcher.poll()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))  # the old one has some
+    with no_thread(), pytest.raises(RuntimeError, match="start new thread"):
+        await watcher.poll()
+    await watcher.poll()
+    assert gain(models.get("m")) == 2
 
 
 async def test_tries_a_file_again_when_its_weights_arrive_beside_it(tmp_path):

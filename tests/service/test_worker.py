@@ -1,4 +1,5 @@
 import asyncio
+import os
 import signal
 import socket
 from dataclasses import replace
@@ -38,6 +39,19 @@ def test_a_slow_start_is_waited_for_and_told(settings, monkeypatch, caplog):
 
     assert asyncio.run(scenario()) == "tiny"
     assert "is still starting after" in caplog.text
+
+
+def test_ctrl_c_while_it_starts_is_left_to_the_parent(settings):
+    async def scenario():
+        starting = Worker(settings)
+        os.kill(starting.pid, signal.SIGINT)
+        try:
+            return await starting.started()
+        finally:
+            starting.kill()
+            await starting.ended(60)
+
+    assert asyncio.run(scenario()) == "tiny"
 
 
 def test_a_worker_that_cannot_start_leaves_no_gauges(settings, tmp_path):
