@@ -107,9 +107,7 @@ class Model:
             own = read_card(opened.session, path)
             name = name or _own_name(own, path)
             model = cls(opened, path, name=name, version=version, card=own or card)
-        except (
-            UnicodeDecodeError
-        ) as error:  # onnxruntime reads such a file, and gives no name of it
+        except UnicodeDecodeError as error:  # onnxruntime opens such a file
             raise ModelError(f"{path} is damaged: a text in it is not UTF-8: {error}") from error
         model._try()
         logger.info(
