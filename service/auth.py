@@ -78,7 +78,9 @@ def check_privileged(settings: Settings, headers: Mapping[bytes, bytes]) -> None
 
 
 def _digests(keys: Iterable[str]) -> tuple[bytes, ...]:
-    return tuple(hashlib.sha256(key.encode()).digest() for key in keys)
+    # A variable need not be UTF-8; its bytes, which Python keeps as surrogates, are what is sent.
+    sent = (key.encode(errors="surrogateescape") for key in keys)
+    return tuple(hashlib.sha256(key).digest() for key in sent)
 
 
 def _matches(headers: Mapping[bytes, bytes], digests: tuple[bytes, ...]) -> bool:

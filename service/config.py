@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.errors import UsageError
-from flatfold.contract.limits import MAX_PIXELS
+from flatfold.contract.limits import MAX_PIXELS, PIXEL_CEILING
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
 PREFIX = "FLATFOLD_"
+# What a browser's Origin header can say, and the star for all; others would match nothing, unsaid.
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 
 
 def _setting(default: Any, text: str, **extra: Any) -> Any:
@@ -57,7 +60,9 @@ class Settings:
         75.0, "seconds until an idle connection is closed; 0 for at once", low=0
     )
     max_body: int = _setting(20_000_000, "most bytes in a request's body", low=1)
-    max_pixels: int = _setting(MAX_PIXELS, "most pixels in a picture, by its header", low=1)
+    max_pixels: int = _setting(
+        MAX_PIXELS, "most pixels in a picture, by its header", low=1, high=PIXEL_CEILING
+    )
     max_files: int = _setting(64, "most pictures in a request", low=1)
     max_connections: int = _setting(
         1000,
@@ -70,7 +75,13 @@ class Settings:
     admin_keys: str = _setting(
         "", "keys, comma-separated, that allow load and unload", secret=True, several=True
     )
-    cors: str = _setting("", "origins, comma-separated, that browsers may call from", several=True)
+    cors: str = _setting(
+        "",
+        "origins, comma-separated, that browsers may call from, or *",
+        several=True,
+        each=ORIGIN,
+        wanted="origins as browsers send them, such as https://example.com:8443, or *",
+    )
     access_log: str = _setting(
         "errors",
         "which requests are logged: all, errors or none",
@@ -168,7 +179,7 @@ def _parse(default: Any, rules: Mapping[str, Any], raw: Any, source: str) -> Any
     """Turn a flag's, a variable's or a file's value into the default's type, within its range."""
     try:
         value = _joined(default, rules, raw) if isinstance(raw, list) else _converted(default, raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         wanted = "texts without commas" if rules.get("several") else _WANTED[type(default)]
         shown = f"a {type(raw).__name__}" if rules.get("secret") else repr(raw)
         raise UsageError(f"{source} must be {wanted}, got {shown}") from None
@@ -183,6 +194,10 @@ def _parse(default: Any, rules: Mapping[str, Any], raw: Any, source: str) -> Any
     # "$A,$B" of two unset variables would leave every call unguarded.
     if rules.get("several") and value and not keys(value):
         raise UsageError(f"{source} must hold at least one text, got only commas and spaces")
+    if each := rules.get("each"):
+        for part in keys(value):
+            if not each.fullmatch(part):
+                raise UsageError(f"{source} must be {rules['wanted']}; got {part!r}")
     return value
 
 

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
 
+from service.errors import BadRequestError
+from service.http import error_response
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,6 +41,11 @@ class Cors(CORSMiddleware):
     def preflight_response(self, request_headers: Headers) -> Response:
         """Return the answer to a preflight, 400 where the origin or what it asks is not allowed."""
         response = super().preflight_response(request_headers)
+        if response.status_code >= 400:  # in the shape of all errors
+            error = BadRequestError(f"{bytes(response.body).decode()}: see the server's --cors")
+            response.body = error_response(error).body
+            response.headers["content-type"] = "application/json"
+            response.headers["content-length"] = str(len(response.body))
         self._state.metrics.request("preflight", response.status_code, 0.0)
         if self._state.draining:
             response.headers["connection"] = "close"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ERROR_SCHEMA = {
     "type": "object",
@@ -20,10 +23,12 @@ def error(code: str, message: str) -> dict[str, Any]:
     }
 
 
-def answer(example: dict[str, Any] | list[Any]) -> dict[str, Any]:
-    """Return the documentation of a small answer, by its example."""
-    is_list = isinstance(example, list)
-    schema = {"type": "array"} if is_list else {"type": "object", "required": list(example)}
+def answer(example: dict[str, Any] | list[Any], optional: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the documentation of a small answer, by its example; `optional` keys may lack."""
+    if isinstance(example, list):
+        schema: dict[str, Any] = {"type": "array"}
+    else:
+        schema = {"type": "object", "required": [key for key in example if key not in optional]}
     return {"content": {"application/json": {"schema": schema, "example": example}}}
 
 
@@ -96,13 +101,17 @@ _TENSORS = {
 }
 _MODEL = {"name": "cifar10", "versions": ["1"]}
 _SHOWN = {"labels": ["cat", "dog"], "height": 32, "width": 32}
+_CARD = (
+    _SHOWN
+    | {"precision": "fp32", "architecture": "flatnet-96x3", "temperature": 1.0, "schema": 1}
+    | {"mean": [0.49, 0.48, 0.45], "std": [0.25, 0.24, 0.26], "accuracy": {"test_top1": 0.95}}
+    | {"provenance": {"seed": 0}, "proof": {"top1_agreement": 1.0}, "speed": {}}
+)
 MODELS: Responses = {200: answer({"models": [_MODEL | _SHOWN]})}
 CARD: Responses = {
     200: answer(
-        _MODEL
-        | _SHOWN
-        | {"version": "1", "provider": "cpu", "accuracy": {"test_top1": 0.95}}
-        | _TENSORS
+        _MODEL | _CARD | {"version": "1", "provider": "cpu"} | _TENSORS,
+        optional=_CARD,  # a plain ONNX file has none
     ),
     **NOT_FOUND,
 }
@@ -119,9 +128,16 @@ METRICS: Responses = {
 }
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_PIXEL = (  # a PNG of one grey pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
+_OPTIONS = {"top_k": {"type": "integer", "minimum": 1}, "model": {"type": "string"}}
 PICTURES: dict[str, Any] = {
     "required": True,
-    "description": "one picture as the body, several as a form, or base64 inside JSON",
+    "description": (
+        "one picture as the body, several as a form, or base64 inside JSON; a form's fields and "
+        "JSON's keys `top_k` and `model` count where the query does not say them"
+    ),
     "content": {
         "image/*": _BINARY,
         "application/octet-stream": _BINARY,
@@ -129,7 +145,8 @@ PICTURES: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "properties": {
-                    "files": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                    **_OPTIONS,
                 },
             }
         },
@@ -154,11 +171,10 @@ PICTURES: dict[str, Any] = {
                             ]
                         },
                     },
-                    "top_k": {"type": "integer", "minimum": 1},
-                    "model": {"type": "string"},
+                    **_OPTIONS,
                 },
             },
-            "example": {"images": ["iVBORw0KGgo..."], "top_k": 3},
+            "example": {"images": [{"data": _PIXEL, "filename": "grey.png"}], "top_k": 3},
         },
     },
 }

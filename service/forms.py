@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_FIELDS = 16
 MAX_FIELD = 64 * 1024  # bytes
+# A file need not have a name (RFC 7578, 4.2), and `filename*=` is none; fields come as neither.
+FILE_TYPES = (b"image/", b"application/octet-stream")
 MAX_HEADER = 2048  # bytes; parsing a header takes as long as the square of its length
 
 
@@ -25,7 +27,7 @@ class Part:
 
     Attributes:
         name: the field's.
-        filename: None for a field that is no file; a file's may be empty.
+        filename: None for a field that is no file; a file's is empty where it has none.
         data: the content.
     """
 
@@ -89,7 +91,7 @@ class _Collector:
         }
 
     def _begin(self) -> None:
-        self._disposition = self._header = self._value = b""
+        self._disposition = self._kind = self._header = self._value = b""
         self._name = ""
         self._filename: str | None = None
         self._data: list[bytes] = []
@@ -104,6 +106,8 @@ class _Collector:
     def _header_end(self) -> None:
         if self._header == b"content-disposition":
             self._disposition = self._value
+        elif self._header == b"content-type":
+            self._kind = self._value.lower()
         self._value = b""  # of an empty one nothing is told
 
     def _headers_finished(self) -> None:
@@ -113,6 +117,9 @@ class _Collector:
         self._name = _text(options[b"name"])
         if b"filename" in options:
             self._filename = _text(options[b"filename"])
+        elif self._kind.startswith(FILE_TYPES):
+            self._filename = ""
+        if self._filename is not None:
             self._files += 1
             if self._files > self._max_files:
                 raise too_many_files(f"more than {self._max_files}", self._max_files)
@@ -124,7 +131,7 @@ class _Collector:
         if self._filename is None and self._size > MAX_FIELD:
             raise _malformed(
                 f"the field {shown(self._name)} has more than {MAX_FIELD} bytes; "
-                "a picture is sent with a filename"
+                "a picture is sent with a filename or as image/*"
             )
         self._data.append(data[start:end])
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_HEADER = b"x-request-timeout"
 ID_HEADER = b"x-request-id"
+UNKNOWN = "unknown"  # the route of what has none
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 
 logger = logging.getLogger("service.access")
@@ -247,9 +248,12 @@ class _Exchange:
         if self._state.tracing is not None:
             attributes = {
                 "http.request.method": self.scope["method"],
-                "http.route": route,
                 "http.response.status_code": self.status,
+                "url.path": _printable(self.scope["raw_path"]),
+                "url.scheme": self.scope["scheme"],
             }
+            if route != UNKNOWN:
+                attributes["http.route"] = route
             self._state.tracing.record(self.headers, attributes, time_ns() - int(seconds * 1e9))
         if self._is_logged():
             fields: dict[str, Any] = {
@@ -280,4 +284,4 @@ def _printable(sent: bytes) -> str:
 def _route(scope: Scope) -> str:
     """Return the path's template: the path itself could be anything, and metrics must not grow."""
     route = scope.get("route")
-    return str(getattr(route, "path", "unknown"))
+    return str(getattr(route, "path", UNKNOWN))

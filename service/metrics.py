@@ -50,7 +50,7 @@ class Metrics:
         )
         self._pictures = Counter(
             "flatfold_pictures",
-            "Pictures by what came of them.",
+            "Pictures of /v1/classify by what came of them.",
             ("model", "outcome"),
             registry=registry,
         )

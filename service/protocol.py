@@ -14,12 +14,13 @@ from service.http import error_response
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 logger = logging.getLogger(__name__)
 
-MAX_HEAD = 65_536  # bytes; what comes in one read with the head's first byte is not counted
+MAX_HEAD = 65_536  # bytes; of a head without end, what came with its first byte is not counted
 MAX_PIPELINED = 100  # requests that wait behind one that is answered; each takes kilobytes
 
 
@@ -30,9 +31,15 @@ class TooManyAtOnceError(ServiceError):
 
 
 class HeadTooLargeError(ServiceError):
-    """The request's head is over its limit."""
+    """The request's head is over its limit; `size` is what came of it, in bytes."""
 
     status, code = 431, "head_too_large"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"the request's head has {size} bytes or more; "
+            f"the limit is {MAX_HEAD}: send fewer or shorter header lines"
+        )
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -42,10 +49,12 @@ class PatientProtocol(HttpToolsProtocol):
     """
 
     header_timeout: ClassVar[float] = 10.0  # seconds; 0 for no limit
+    on_refused: ClassVar[Callable[[int], None]] = staticmethod(lambda _: None)  # gets the status
 
     _timer: asyncio.TimerHandle | None = None
     _looking: asyncio.TimerHandle | None = None
     _head: int | None = None  # bytes of the head, or of a body's trailers, that is not whole yet
+    _read = 0  # bytes that came last
     _refused = False
     _running: RequestResponseCycle | None = None  # others wait behind it where they are pipelined
 
@@ -59,6 +68,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._refused:
             return
+        self._read = len(data)
         if self._head is not None:
             self._head += len(data)
         try:
@@ -72,12 +82,7 @@ class PatientProtocol(HttpToolsProtocol):
             self._refuse(own)
         else:
             if self._head is not None and self._head > MAX_HEAD:
-                self._refuse(
-                    HeadTooLargeError(
-                        f"the request's head has {self._head} bytes or more; "
-                        f"the limit is {MAX_HEAD}: send fewer or shorter header lines"
-                    )
-                )
+                self._refuse(HeadTooLargeError(self._head))
             elif self._timer is None and self.timeout_keep_alive_task is None:
                 self._rest()
 
@@ -90,6 +95,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Stop the clock: the head is whole."""
+        if self._head or self._read > MAX_HEAD:  # it came in several reads, or in a long one
+            self._check_head()
         self._head = None
         if self.parser.should_upgrade():  # it comes again, see _parse
             return
@@ -105,6 +112,11 @@ class PatientProtocol(HttpToolsProtocol):
         # The application's first receive() is answered at once, with as much of the body as came
         # along with the head: so it knows, at no cost, whether there is anything to wait for.
         self.cycle.message_event.set()
+
+    def _check_head(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD:
+            raise HeadTooLargeError(size)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -243,6 +255,8 @@ class PatientProtocol(HttpToolsProtocol):
         if unanswered and (self.pipeline or not cycle.more_body):
             cycle.keep_alive = False
             return
+        if not unanswered:  # of a request that has begun, the application tells
+            type(self).on_refused(error.status)
         response = error_response(error)
         self.transport.write(
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\n"

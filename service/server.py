@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ def make_server(settings: Settings) -> GracefulServer:
     """
     app, state = build_app(settings)
     PatientProtocol.header_timeout = settings.header_timeout
+    PatientProtocol.on_refused = partial(state.metrics.request, "unread", seconds=0.0)
     config = uvicorn.Config(
         app,
         http=PatientProtocol,

@@ -76,7 +76,7 @@ async def read_upload(request: Request, max_files: int) -> Upload:
         )
     if not upload.files:
         raise BadRequestError(
-            "no picture in the request; send form files, each with a filename, or "
+            "no picture in the request; send form files, each with a filename or as image/*, or "
             'JSON {"images": [...]}'
         )
     return upload

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from flatfold.contract.errors import FlatfoldError
-from flatfold.contract.limits import MAX_PIXELS
+from flatfold.contract.limits import MAX_PIXELS, PIXEL_CEILING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,6 @@ DRAFT_FACTOR = 2
 # Beyond the rows that a JPEG can have, each counts as so many pixels: 50 million rows of one pixel
 # would take 2 s and 575 MB.
 MOST_ROWS, NARROWEST_ROW = 65_535, 64
-PILLOW_CEILING = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow itself refuses a header
 
 # EXIF orientation -> what undoes it. ImageOps.exif_transpose would also copy a picture that needs
 # no turn, and write the EXIF data anew, which fails where a tag that nobody needs is damaged.
@@ -95,7 +94,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except Image.DecompressionBombError as error:
         # Pillow's own ceiling, which it checks while it reads the header.
         raise PictureTooLargeError(
-            f"the picture's header promises {PILLOW_CEILING / 1e6:.0f} MP or more; "
+            f"the picture's header promises {PIXEL_CEILING / 1e6:.0f} MP or more; "
             f"the limit is {max_pixels / 1e6:.1f} MP"
         ) from error
     except Exception as error:  # what Pillow raises on damaged files shares no base class

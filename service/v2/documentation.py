@@ -8,9 +8,11 @@ from service import examples
 from service.examples import Responses, answer
 from service.openapi import KEY
 
+# The shipped model takes it as it stands; what is short comes first.
+_IMAGES = {"name": "images", "datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [0] * 3072}
 _REQUEST = {
-    "inputs": [{"name": "images", "shape": [1, 2, 2, 3], "datatype": "UINT8", "data": [0] * 12}],
     "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}],
+    "inputs": [_IMAGES],
 }
 _ANSWER = {
     "model_name": "cifar10",
@@ -69,6 +71,10 @@ _SCORES = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}
 _MODEL = {"name": "cifar10", "platform": "onnxruntime_onnx"}
 _DIMS = {"name": "images", "data_type": "TYPE_UINT8", "dims": [32, 32, 3]}
 _TOTAL = {"count": 7, "ns": 21_000_000}
+_NONE = {"count": 0, "ns": 0}
+_BATCH = {"compute_input": _NONE, "compute_infer": _TOTAL, "compute_output": _NONE}
+_REQUESTS = {"success": _TOTAL, "fail": _NONE, "queue": _TOTAL}
+_STEPS = {"compute_input": _TOTAL, "compute_infer": _TOTAL, "compute_output": _TOTAL}
 _VERSION = {"name": "cifar10", "version": "1"}
 
 SERVER: Responses = {
@@ -93,8 +99,10 @@ ALL_STATISTICS: Responses = {
             "model_stats": [
                 _VERSION
                 | {"last_inference": 1_767_225_600_000, "inference_count": 7, "execution_count": 7}
-                | {"inference_stats": {"success": _TOTAL, "fail": _TOTAL, "queue": _TOTAL}}
-                | {"batch_stats": [{"batch_size": 1, "compute_infer": _TOTAL}]}
+                | {
+                    "inference_stats": _REQUESTS | _STEPS,
+                    "batch_stats": [{"batch_size": 1} | _BATCH],
+                }
             ]
         }
     )

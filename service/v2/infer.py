@@ -69,7 +69,9 @@ async def infer(  # noqa: PLR0913 - what a request consists of
         clock = served.statistics.compute_input.lap(started)
         ran = await _run(served, feeds, deadline)
         clock = served.statistics.inferred(clock, int(ran.seconds * 1e9))
-        answer = _answer(served.model, request.id, outputs, ran.arrays, headers)
+        size = sum(ran.arrays[wanted.name].nbytes for wanted in outputs)
+        encode = partial(_answer, served.model, request.id, outputs, ran.arrays, headers)
+        answer = await by_size(size, encode)
         served.statistics.compute_output.lap(clock)
     except (ServiceError, asyncio.CancelledError):
         served.statistics.failed(perf_counter_ns() - started)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from flatfold.contract.limits import PIXEL_CEILING
 from flatfold.contract.pictures import (
     PictureError,
     PictureTooLargeError,
@@ -235,6 +236,13 @@ def test_very_many_short_rows_are_not_free():
 def test_more_pixels_than_pillow_itself_allows(side):
     with pytest.raises(PictureTooLargeError, match=r"the limit is 50\.0 MP$"):
         load_picture(png_header(side, side), 32, 32)
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_up_to_pillows_ceiling_the_limit_is_ours():
+    open_picture(png_header(PIXEL_CEILING, 1), max_pixels=PIXEL_CEILING)
+    with pytest.raises(PictureTooLargeError, match="header promises 179 MP or more"):
+        open_picture(png_header(PIXEL_CEILING + 1, 1), max_pixels=PIXEL_CEILING)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from service.auth import Guard
@@ -60,3 +62,10 @@ def test_the_refusal_says_what_to_send_and_keeps_the_keys_to_itself():
         Guard(["secret"]).check(bearer(b"guess"), "/v1/classify")
     assert "secret" not in str(caught.value)
     assert "guess" not in str(caught.value)
+
+
+def test_a_key_need_not_be_utf_8():
+    guard = Guard([os.fsdecode(b"ses\xe4m")])  # as os.environ gives it
+    guard.check({b"x-api-key": b"ses\xe4m"}, "/")
+    with pytest.raises(UnauthorizedError):
+        guard.check({b"x-api-key": b"ses?m"}, "/")

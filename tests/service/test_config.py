@@ -46,6 +46,15 @@ def test_the_file_may_be_named_by_the_environment(tmp_path):
         ({"threads": "100000"}, {}, r"--threads must be between 0 and 1024, got 100000"),
         ({}, {"FLATFOLD_API_KEYS": ", "}, r"\$FLATFOLD_API_KEYS must hold at least one text"),
         ({"models": [""]}, {}, r"MODEL must be paths, none of them empty, got \[''\]"),
+        ({"max_pixels": "200000000"}, {}, r"between 1 and 178956970, got 200000000"),
+        ({"cors": "https://a, https://b/"}, {}, r"--cors must be origins .*; got 'https://b/'"),
+        (
+            {"cors": "example.com"},
+            {},
+            r"such as https://example.com:8443, or \*; got 'example.com'",
+        ),
+        ({"cors": "https://*.example.com"}, {}, r"--cors must be origins"),
+        ({"cors": "HTTPS://Example.com"}, {}, r"--cors must be origins"),
         ({"log_format": "xml"}, {}, r"--log-format must be one of text, json"),
         ({"config": "/nowhere/x.toml"}, {}, r"cannot read the settings /nowhere/x\.toml"),
     ],
@@ -62,6 +71,7 @@ def test_a_wrong_value_names_where_it_came_from(given, environment, message):
         ("port = ", "not TOML"),
         ("port = 1.5", "whole number"),
         ("port = [1]", r"port must be a whole number, got \[1\]"),
+        ("grace = 1" + "0" * 400, "grace must be a number of seconds, got 1000"),
         ("grace = inf", "grace must be a number of seconds, got inf"),
         ("host = true", "host must be a text, got True"),
         ("labels = 5", "labels must be a text, got 5"),
@@ -88,6 +98,14 @@ def test_what_is_written_with_commas_may_be_a_list_in_the_file(tmp_path):
     assert keys(seen.api_keys) == ("alpha", "beta")
     assert keys(seen.cors) == ("https://a", "https://b")
     assert seen.models == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "http://localhost:3000", "http://[::1]:3000", "chrome-extension://abcdef"],
+)
+def test_any_origin_that_browsers_send_may_be_set(origin):
+    assert load_settings({"cors": f"https://a.example, {origin}"}, {}).cors.endswith(origin)
 
 
 def test_the_file_is_utf_8_with_or_without_a_mark(tmp_path):

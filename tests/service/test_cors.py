@@ -42,7 +42,7 @@ def test_another_origins_page_sends_its_key_and_reads_every_answer(model):
             web.get(f"{server.url}/nope", headers=key),
         ]
         foreign = web.post(url, headers={"origin": "https://example.com"})
-        httpx.options(url, headers=asks | {"origin": "https://example.com"}, timeout=60)
+        refused = httpx.options(url, headers=asks | {"origin": "https://example.com"}, timeout=60)
         counted = web.get(f"{server.url}/metrics", headers=key).text
     assert preflight.status_code == 200
     assert (
@@ -54,6 +54,10 @@ def test_another_origins_page_sends_its_key_and_reads_every_answer(model):
     for answer in answers:
         assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
     assert "access-control-allow-origin" not in foreign.headers
+    assert refused.json() == {
+        "error": "Disallowed CORS origin: see the server's --cors",
+        "code": "bad_request",
+    }
     for status in (200, 400):
         assert f'flatfold_requests_total{{route="preflight",status="{status}"}} 1.0' in counted
 

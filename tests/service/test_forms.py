@@ -24,6 +24,17 @@ def test_parts_come_in_order_with_their_names():
     ]
 
 
+@pytest.mark.parametrize("kind", [b"image/png", b"Image/JPEG", b"application/octet-stream"])
+@pytest.mark.parametrize("name", [b"", b"; filename*=UTF-8''na%C3%AFve.png"])
+def test_a_picture_without_a_name_is_no_field(kind, name):
+    part = HEAD + b'name="f"' + name + b"\r\nContent-Type: " + kind + b"\r\n\r\npixels\r\n"
+    field = FIELD.replace(b"\r\n\r\n", b"\r\nContent-Type: text/plain\r\n\r\n") % b"3"
+    parts = read(part + FILE % b"a.png" + field + END)
+    assert [each.filename for each in parts] == ["", "a.png", None]
+    with pytest.raises(PayloadTooLargeError):
+        read(part * 5 + END)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\r", b"\r\n", b"\r\n--", b"\r\n--A", b"--B", b"\r\n-" * 9, b"\0\xff" * 999]
 )
@@ -66,7 +77,11 @@ LONG = b"x" * (MAX_HEADER + 1)
         (FILE % b"a" + END, b"; x=" + LONG + b"; boundary=B", f"the limit is {MAX_HEADER}"),
         (FILE % LONG + END, b"; boundary=B", f"the limit is {MAX_HEADER}"),
         (FIELD % b"3" * (MAX_FIELDS + 1) + END, b"; boundary=B", f"more than {MAX_FIELDS} fields"),
-        (FIELD % bytes(MAX_FIELD + 1) + END, b"; boundary=B", "'top_k' .* sent with a filename"),
+        (
+            FIELD % bytes(MAX_FIELD + 1) + END,
+            b"; boundary=B",
+            "'top_k' .* sent with a filename or as image",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_form_is_told(body, parameters, message):

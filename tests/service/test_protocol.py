@@ -144,6 +144,14 @@ def test_a_head_without_end_is_refused(begun, line):
     assert str(MAX_HEAD) in told["error"]
 
 
+@pytest.mark.parametrize("offer", [b"", OFFER + b"\r\n"], ids=["plain", "upgrade"])
+@pytest.mark.parametrize(("more", "status"), [(-200, 200), (200, 431)])
+def test_the_limit_of_a_head_holds_for_one_that_is_whole(more, status, offer):
+    line = b"x: " + b"y" * (MAX_HEAD + more) + b"\r\n"
+    answer = talk(Echo(), GET.replace(b"connection", offer + line + b"connection"))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
 BIG = b"x" * (10 * MAX_HEAD)  # more than one read takes
 
 

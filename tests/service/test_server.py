@@ -9,6 +9,7 @@ import pytest
 
 from service.config import Settings
 from service.server import make_server
+from tests import web
 
 from .onnx_models import picture_classifier
 from .processes import Process, ask_on_many, post
@@ -49,6 +50,16 @@ def test_a_head_that_never_ends_is_given_up(model):
         assert post(connection)[0] == 200
         connection.close()
     assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_what_is_refused_unread_is_counted(model):
+    with Process(model) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+            client.sendall(b"no request\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+        metrics = web.get(f"http://127.0.0.1:{server.port}/metrics").text
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert 'flatfold_requests_total{route="unread",status="400"} 1.0' in metrics
 
 
 def test_the_soft_limit_of_open_files_resets_no_connection(model):

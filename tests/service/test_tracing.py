@@ -1,6 +1,8 @@
+from contextlib import contextmanager
+
 import pytest
 
-from service.tracing import make_tracing, trace_id, tracing_with
+from service.tracing import make_tracing, resource, trace_id, tracing_with
 from tests import web
 
 from .onnx_models import picture_classifier
@@ -38,21 +40,63 @@ def test_opentelemetrys_own_switches_hold(variable, value):
     assert make_tracing({**endpoint, variable: value}) is None
 
 
-def test_a_request_becomes_a_span_below_its_caller(tmp_path):
+@contextmanager
+def traced(folder, spans):
+    """Serve; the finished spans are in `spans` once the server has stopped."""
     export = pytest.importorskip("opentelemetry.sdk.trace.export")
     memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
     trace = pytest.importorskip("opentelemetry.sdk.trace")
-    spans = memory.InMemorySpanExporter()
+    exporter = memory.InMemorySpanExporter()
     provider = trace.TracerProvider()
-    provider.add_span_processor(export.SimpleSpanProcessor(spans))
-    with running(picture_classifier(tmp_path / "tiny.onnx")) as server:
+    provider.add_span_processor(export.SimpleSpanProcessor(exporter))
+    with running(picture_classifier(folder / "tiny.onnx")) as server:
         server.state.tracing = tracing_with(provider)
-        web.post(
-            f"{server.url}/v1/classify", content=picture("red"), headers={"traceparent": PARENT}
-        )
-    (span,) = spans.get_finished_spans()
+        yield server
+    spans.extend(exporter.get_finished_spans())
+
+
+def test_a_request_becomes_a_span_below_its_caller(tmp_path):
+    sent = {"content": picture("red"), "headers": {"traceparent": PARENT}}
+    with traced(tmp_path, spans := []) as server:
+        web.post(f"{server.url}/v1/classify", **sent)
+    (span,) = spans
     assert span.name == "POST /v1/classify"
     assert f"{span.context.trace_id:032x}" == trace_id({b"traceparent": PARENT.encode()})
     assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
     assert span.attributes["http.response.status_code"] == 200
     assert span.end_time > span.start_time
+    assert span.status.is_unset
+
+
+def test_a_failure_of_the_server_is_an_error_and_a_clients_mistake_is_none(tmp_path):
+    with traced(tmp_path, spans := []) as server:
+        web.post(f"{server.url}/v1/classify", content=b"no picture")
+        server.state.draining = True
+        web.get(f"{server.url}/v2/health/ready")
+    by_status = {span.attributes["http.response.status_code"]: span for span in spans}
+    assert by_status[422].status.is_unset
+    assert by_status[503].attributes["error.type"] == "503"
+    assert by_status[503].status.status_code.name == "ERROR"
+
+
+def test_what_has_no_route_is_named_by_its_method_alone(tmp_path):
+    with traced(tmp_path, spans := []) as server:
+        web.get(f"{server.url}/any%0Athing")
+    (span,) = spans
+    assert span.name == "GET"
+    assert span.attributes["url.path"] == "/any%0Athing"
+    assert "http.route" not in span.attributes
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name"),
+    [
+        ("OTEL_SERVICE_NAME", "", "flatfold"),
+        ("OTEL_SERVICE_NAME", "mine", "mine"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=mine", "mine"),
+    ],
+)
+def test_the_service_is_named_flatfold_unless_named_otherwise(monkeypatch, variable, value, name):
+    pytest.importorskip("opentelemetry.sdk.resources")
+    monkeypatch.setenv(variable, value)
+    assert resource().attributes["service.name"] == name

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.v2 import compression
 from service.v2.infer import infer
 from tests import web
 from tests.service import onnx_models
@@ -66,6 +68,30 @@ def test_a_header_length_that_is_no_length_is_refused(client, length):
     answer = client.post(TINY, content=b"{}", headers={LENGTH: length})
     assert answer.status_code == 400
     assert "Inference-Header-Content-Length" in error(answer)
+
+
+@pytest.mark.parametrize(("elements", "in_thread"), [(10, False), (10_000, True)])
+def test_a_large_answer_is_encoded_in_a_thread(client, monkeypatch, elements, in_thread):
+    threads, compress = [], compression.compress
+
+    def watched(body, encoding):
+        threads.append(threading.current_thread().name)
+        return compress(body, encoding)
+
+    monkeypatch.setattr(compression, "compress", watched)
+    ones = np.ones(elements, np.float32)
+    tensors = [
+        {"name": name, "shape": [elements], "datatype": "FP32", "data": ones.tolist()}
+        for name in ("a", "b")
+    ]
+    answer = client.post(
+        "/v2/models/adder/infer",
+        json={"inputs": tensors, "outputs": [{"name": "total"}]},
+        headers={"Accept-Encoding": "gzip"},
+    )
+    assert answer.json()["outputs"][0]["data"] == [2] * elements
+    (thread,) = threads
+    assert thread.startswith("asyncio_") == in_thread  # a thread of the loop's, not the loop's own
 
 
 def test_an_empty_batch_is_refused(client):
