@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import onnx
 
 from export.affine_nodes import ARITHMETIC, arithmetic, batch_norm_affine
-from export.graph import Blocked, Graph, Node
+from export.graph import Graph
 from export.graph_body import Body, open_bodies
 from export.graph_shapes import bodies
 from export.merge import merge_branches
+from export.node import Blocked, Node
 from export.plan import carry_out, plan_backward, plan_forward
 from export.report import FOLDED, KEPT, FoldReport, Merge, Verdict
 from export.resolve import resolve_constants

@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 
 from export import graph_constants
-from export.graph import DEFAULT_DOMAINS, Blocked, Graph, Node
+from export.graph import Graph
 from export.graph_shapes import ValueType, bodies, infer_types
+from export.node import DEFAULT_DOMAINS, Blocked, Node
 from export.tensors import FLOAT_TYPES, read_tensor, spill
 
 if TYPE_CHECKING:

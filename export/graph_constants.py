@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 # A value with more elements is left for the run time: expanding it would only bloat the file.
 MAX_ELEMENTS = 1 << 26

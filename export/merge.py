@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.affine_nodes import batch_norm_affine
-from export.graph import Blocked, Node
 from export.graph_body import is_float
 from export.kernels import Branch, UnmergeableError, merged, pointwise
+from export.node import Blocked, Node
 from export.report import Merge
 from export.rules.linear import stored
 

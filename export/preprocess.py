@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.graph import Node
+from export.node import Node
 from export.parameters import Constants, consumers
 from export.simplify import scale_output
 from flatfold.contract.card import INPUT_NAME, LOGITS_NAME, PROBABILITIES_NAME

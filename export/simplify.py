@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
-from export.graph import Node
+from export.node import Node
 from export.parameters import Constants, consumers, producer, remove_dead
 
 if TYPE_CHECKING:

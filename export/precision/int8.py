@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.graph import Node
+from export.node import Node
 from export.parameters import Constants, consumers, producer, remove_dead
 from export.precision.calibration import Activation, calibrate
 from export.precision.keep import check_names, shield
