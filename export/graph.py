@@ -11,7 +11,9 @@ import onnx
 from export.node import Node, attribute_bodies
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, GraphProto
+    from collections.abc import Collection
+
+    from onnx import FunctionProto, GraphProto, NodeProto
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,20 @@ class Graph:
         self._producers: dict[str, Node] = {}
         self._uses: dict[str, list[Use]] = defaultdict(list)
         for node in self.nodes:
-            for output in node.outputs:
-                self._producers[output] = node
-            for slot, value in enumerate(node.inputs):
-                self._uses[value].append(Use(node, slot))
-            for body in node.bodies():
-                for value in _values_read(body):
-                    self._uses[value].append(Use(node, -1))
-        self._producers.pop("", None)
-        self._uses.pop("", None)
+            self._note(node)
         for slot, output in enumerate(self.output_names):
             self._uses[output].append(Use(None, slot))
+
+    def _note(self, node: Node) -> None:
+        """Enter what `node` makes and reads."""
+        for output in filter(None, node.outputs):
+            self._producers[output] = node
+        for slot, value in enumerate(node.inputs):
+            if value:
+                self._uses[value].append(Use(node, slot))
+        for body in node.bodies():
+            for value in _values_read(body):
+                self._uses[value].append(Use(node, -1))
 
     @property
     def is_function(self) -> bool:
@@ -79,6 +84,11 @@ class Graph:
     def uses(self, value: str) -> list[Use]:
         """Return every place that reads `value`."""
         return list(self._uses.get(value, ()))
+
+    def only_reader(self, value: str) -> Node | None:
+        """Return the node that alone reads `value`, once; None where it is an output, too."""
+        uses = self._uses.get(value, ())
+        return uses[0].node if len(uses) == 1 else None
 
     def spare_outputs_used(self, node: Node) -> list[str]:
         """Return the outputs after the first that something reads."""
@@ -110,13 +120,9 @@ class Graph:
         alone = len(self.uses(source)) == 1
         self.remove(node)
         if producer is not None and alone:
-            producer.proto.output[producer.outputs.index(source)] = result
-            del self._producers[source]
-            self._producers[result] = producer
+            self.rename_output(source, result)
         else:
-            for use in self.uses(result):
-                assert use.node is not None  # noqa: S101 - `can_bypass` was asked before
-                self.set_input(use.node, use.slot, source)
+            self.redirect(result, source)
 
     def become(self, node: Node, op_type: str, inputs: list[str]) -> None:
         """Turn `node` into an operator without attributes that makes its first output alone."""
@@ -129,6 +135,27 @@ class Graph:
         del proto.output[1:]
         for slot, value in enumerate(inputs):
             self.set_input(node, slot, value)
+
+    def insert(self, proto: NodeProto, before: Node | None = None) -> Node:
+        """Add a node in front of `before`, by default behind all others; return it."""
+        place = next((i for i, other in enumerate(self.nodes) if other is before), len(self.nodes))
+        self.proto.node.insert(place, proto)
+        node = Node(self.proto.node[place])
+        self.nodes.insert(place, node)
+        self._note(node)
+        return node
+
+    def rename_output(self, value: str, name: str) -> None:
+        """Let the node that makes `value` make it as `name`; what reads `value` reads it still."""
+        node = self._producers.pop(value)
+        node.proto.output[node.outputs.index(value)] = name
+        self._producers[name] = node
+
+    def redirect(self, value: str, name: str, but: Collection[Node] = ()) -> None:
+        """Let each node that reads `value` read `name`; no body inside a node may read it."""
+        for use in self.uses(value):
+            if use.node is not None and use.node not in but:
+                self.set_input(use.node, use.slot, name)
 
     def remove(self, node: Node) -> None:
         """Take out `node`; its outputs then have no producer."""
