@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from export.simplify import relu_before_pool, simplify
 from tests.export.oracle import feeds, run_onnxruntime
@@ -34,8 +35,16 @@ def test_a_reshape_that_flattens_a_picture_is_flatten_and_its_target_goes():
     assert _rewritten(_reshaped(48), simplify) == ["Flatten"]
 
 
-def test_another_reshape_stays():
-    assert _rewritten(_reshaped(3, 16), simplify) == ["Shape", "Concat", "Reshape"]
+@pytest.mark.parametrize("rest", [(3, 16), (48, 1)])
+def test_a_reshape_to_more_axes_stays(rest):
+    assert _rewritten(_reshaped(*rest), simplify) == ["Shape", "Concat", "Reshape"]
+
+
+def test_a_reshape_to_more_rows_stays():
+    sketch = Sketch()
+    x = sketch.input("batch", 3, 4, 4)
+    sketch.output(sketch.op("Reshape", x, sketch.constant(np.array([-1, 16]))))
+    assert _rewritten(sketch, simplify) == ["Reshape"]
 
 
 def test_a_relu_goes_before_the_pool_that_it_alone_reads():
