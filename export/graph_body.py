@@ -113,6 +113,10 @@ class Body(Graph):
             return self._evaluated[value]
         return None if self.parent is None else self.parent.constant(value)
 
+    def is_stored(self, value: str) -> bool:
+        """Whether the body holds a tensor for `value`, be it only a default."""
+        return value in self._initializers
+
     def _evaluate(self, node: Node, slot: int) -> NDArray[Any] | None:
         if node.op_type == "Constant":
             return graph_constants.constant_node_value(node, self._model.folder)
