@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.algebra import Affine, DegenerateStatisticsError
-from export.graph import Blocked
 from export.graph_body import is_float
 from export.graph_constants import why_unknown
+from export.node import Blocked
 from export.report import FoldRefusedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 PARAMETERS = ("scale", "bias", "mean", "variance")

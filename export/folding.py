@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import onnx
 
 from export.affine_nodes import ARITHMETIC, arithmetic, batch_norm_affine
-from export.graph import Blocked, Graph, Node
+from export.graph import Graph
 from export.graph_body import Body, open_bodies
 from export.graph_shapes import bodies
 from export.merge import merge_branches
+from export.node import Blocked, Node
 from export.plan import carry_out, plan_backward, plan_forward
 from export.report import FOLDED, KEPT, FoldReport, Merge, Verdict
 from export.resolve import resolve_constants
@@ -171,9 +172,9 @@ class _Folder:
         shift = affine.shift.reshape(-1, *(1 for _ in range(rank - 2)))
         element = body.element(node.input(0))  # statistics may be of a wider type than the values
         dtype = onnx.helper.tensor_dtype_to_np_dtype(element) if element else beta.dtype
-        name = body.add_constant(stored(node, shift, dtype), node.input(2))
+        body.set_constant(node, 2, stored(node, shift, dtype))
         carry_out(body, steps)
-        body.become(node, "Add", [node.input(0), name])
+        body.become(node, "Add", [node.input(0), node.input(2)])
 
     def _keep(self, node: Node, blocked: Blocked, *, backward: bool) -> None:
         before = self.verdicts.get(node)

@@ -8,118 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from export.node import Node, attribute_bodies
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection
 
-    from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
-
-DEFAULT_DOMAINS = ("", "ai.onnx")
-
-
-class Blocked(Exception):  # noqa: N818 - no error: the answer "this cannot fold", with its reason
-    """A check's negative answer.
-
-    Attributes:
-        blocker: the name of the node in the way; "" when no node is.
-        reason: one sentence.
-        shift_only: the scale alone would have been taken.
-    """
-
-    def __init__(self, blocker: str, reason: str, *, shift_only: bool = False) -> None:
-        super().__init__(reason)
-        self.blocker = blocker
-        self.reason = reason
-        self.shift_only = shift_only
-
-
-class Node:
-    """One node of a body; compares by identity, as two nodes may read alike."""
-
-    def __init__(self, proto: NodeProto) -> None:
-        self.proto = proto
-
-    @property
-    def op_type(self) -> str:
-        """The operator; one outside ONNX's own domain carries its domain: "com.microsoft::Gelu"."""
-        if self.proto.domain in DEFAULT_DOMAINS:
-            return str(self.proto.op_type)
-        return f"{self.proto.domain}::{self.proto.op_type}"
-
-    @property
-    def name(self) -> str:
-        """The node's name, or its first output's where it has none."""
-        return str(self.proto.name or (self.proto.output[0] if self.proto.output else ""))
-
-    @property
-    def label(self) -> str:
-        """Name and operator, for a sentence."""
-        return f"{self.name} ({self.op_type})"
-
-    @property
-    def inputs(self) -> list[str]:
-        """Names of the values read; "" for one left out."""
-        return list(self.proto.input)
-
-    @property
-    def outputs(self) -> list[str]:
-        """Names of the values made; "" for one left out."""
-        return list(self.proto.output)
-
-    @property
-    def output(self) -> str:
-        """Name of the first output."""
-        return str(self.proto.output[0])
-
-    def input(self, slot: int) -> str:
-        """Return the name of the value read at `slot`, "" when there is none."""
-        return str(self.proto.input[slot]) if slot < len(self.proto.input) else ""
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """Return an attribute's value, texts as str.
-
-        Raises:
-            Blocked: the value is a parameter of the enclosing function.
-        """
-        for attribute in self.proto.attribute:
-            if attribute.name != name:
-                continue
-            if attribute.ref_attr_name:
-                raise Blocked(
-                    self.name, f"{self.label} takes {name!r} from the caller of its function"
-                )
-            value = onnx.helper.get_attribute_value(attribute)
-            return value.decode() if isinstance(value, bytes) else value
-        return default
-
-    def set_attribute(self, name: str, value: Any) -> None:
-        """Replace an attribute, or add it."""
-        self.drop_attributes(name)
-        self.proto.attribute.append(onnx.helper.make_attribute(name, value))
-
-    def drop_attributes(self, *names: str) -> None:
-        """Remove attributes; those that are not there do not matter."""
-        kept = [entry for entry in self.proto.attribute if entry.name not in names]
-        del self.proto.attribute[:]
-        self.proto.attribute.extend(kept)
-
-    def set_input(self, slot: int, value: str) -> None:
-        """Read `value` at `slot`, leaving out the slots before it that were not there."""
-        while len(self.proto.input) <= slot:
-            self.proto.input.append("")
-        self.proto.input[slot] = value
-
-    def bodies(self) -> Iterator[GraphProto]:
-        """Yield the graphs that the node carries: branches of If, bodies of Loop and Scan."""
-        for attribute in self.proto.attribute:
-            yield from attribute_bodies(attribute)
-
-
-def attribute_bodies(attribute: AttributeProto) -> Iterator[GraphProto]:
-    """Yield the graphs inside one attribute."""
-    if attribute.type == onnx.AttributeProto.GRAPH:
-        yield attribute.g
-    elif attribute.type == onnx.AttributeProto.GRAPHS:
-        yield from attribute.graphs
+    from onnx import FunctionProto, GraphProto, NodeProto
 
 
 @dataclass(frozen=True)
@@ -153,17 +47,20 @@ class Graph:
         self._producers: dict[str, Node] = {}
         self._uses: dict[str, list[Use]] = defaultdict(list)
         for node in self.nodes:
-            for output in node.outputs:
-                self._producers[output] = node
-            for slot, value in enumerate(node.inputs):
-                self._uses[value].append(Use(node, slot))
-            for body in node.bodies():
-                for value in _values_read(body):
-                    self._uses[value].append(Use(node, -1))
-        self._producers.pop("", None)
-        self._uses.pop("", None)
+            self._note(node)
         for slot, output in enumerate(self.output_names):
             self._uses[output].append(Use(None, slot))
+
+    def _note(self, node: Node) -> None:
+        """Enter what `node` makes and reads."""
+        for output in filter(None, node.outputs):
+            self._producers[output] = node
+        for slot, value in enumerate(node.inputs):
+            if value:
+                self._uses[value].append(Use(node, slot))
+        for body in node.bodies():
+            for value in _values_read(body):
+                self._uses[value].append(Use(node, -1))
 
     @property
     def is_function(self) -> bool:
@@ -187,6 +84,11 @@ class Graph:
     def uses(self, value: str) -> list[Use]:
         """Return every place that reads `value`."""
         return list(self._uses.get(value, ()))
+
+    def only_reader(self, value: str) -> Node | None:
+        """Return the node that alone reads `value`, once; None where it is an output, too."""
+        uses = self._uses.get(value, ())
+        return uses[0].node if len(uses) == 1 else None
 
     def spare_outputs_used(self, node: Node) -> list[str]:
         """Return the outputs after the first that something reads."""
@@ -218,13 +120,9 @@ class Graph:
         alone = len(self.uses(source)) == 1
         self.remove(node)
         if producer is not None and alone:
-            producer.proto.output[producer.outputs.index(source)] = result
-            del self._producers[source]
-            self._producers[result] = producer
+            self.rename_output(source, result)
         else:
-            for use in self.uses(result):
-                assert use.node is not None  # noqa: S101 - `can_bypass` was asked before
-                self.set_input(use.node, use.slot, source)
+            self.redirect(result, source)
 
     def become(self, node: Node, op_type: str, inputs: list[str]) -> None:
         """Turn `node` into an operator without attributes that makes its first output alone."""
@@ -237,6 +135,27 @@ class Graph:
         del proto.output[1:]
         for slot, value in enumerate(inputs):
             self.set_input(node, slot, value)
+
+    def insert(self, proto: NodeProto, before: Node | None = None) -> Node:
+        """Add a node in front of `before`, by default behind all others; return it."""
+        place = next((i for i, other in enumerate(self.nodes) if other is before), len(self.nodes))
+        self.proto.node.insert(place, proto)
+        node = Node(self.proto.node[place])
+        self.nodes.insert(place, node)
+        self._note(node)
+        return node
+
+    def rename_output(self, value: str, name: str) -> None:
+        """Let the node that makes `value` make it as `name`; what reads `value` reads it still."""
+        node = self._producers.pop(value)
+        node.proto.output[node.outputs.index(value)] = name
+        self._producers[name] = node
+
+    def redirect(self, value: str, name: str, but: Collection[Node] = ()) -> None:
+        """Let each node that reads `value` read `name`; no body inside a node may read it."""
+        for use in self.uses(value):
+            if use.node is not None and use.node not in but:
+                self.set_input(use.node, use.slot, name)
 
     def remove(self, node: Node) -> None:
         """Take out `node`; its outputs then have no producer."""

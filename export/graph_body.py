@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 
 from export import graph_constants
-from export.graph import DEFAULT_DOMAINS, Blocked, Graph, Node
+from export.graph import Graph
 from export.graph_shapes import ValueType, bodies, infer_types
+from export.node import DEFAULT_DOMAINS, Blocked, Node
 from export.tensors import FLOAT_TYPES, read_tensor, spill
 
 if TYPE_CHECKING:
@@ -75,16 +76,18 @@ class Body(Graph):
 
     def reindex(self) -> None:
         """Read the body anew."""
-        super().reindex()
         initializers = () if self.is_function else self.proto.initializer
         self._initializers = {tensor.name: tensor for tensor in initializers}
         # Found in one pass: to ask each node for its producers, up to the input, would recurse as
         # deep as the model is.
         fixed = self._initializers if self._model.ir_version < 4 else ()
         self._run_time = set(self.input_names).difference(fixed)
-        for node in self.nodes:
-            if node.op_type != "Constant" and not self._may_be_constant(node):
-                self._run_time.update(filter(None, node.outputs))
+        super().reindex()
+
+    def _note(self, node: Node) -> None:
+        super()._note(node)
+        if node.op_type != "Constant" and not self._may_be_constant(node):
+            self._run_time.update(filter(None, node.outputs))
 
     def _may_be_constant(self, node: Node) -> bool:
         if not graph_constants.can_evaluate(node) or not node.inputs:
@@ -109,6 +112,10 @@ class Body(Graph):
                 self._evaluated[value] = result
             return self._evaluated[value]
         return None if self.parent is None else self.parent.constant(value)
+
+    def is_stored(self, value: str) -> bool:
+        """Whether the body holds a tensor for `value`, be it only a default."""
+        return value in self._initializers
 
     def _evaluate(self, node: Node, slot: int) -> NDArray[Any] | None:
         if node.op_type == "Constant":
@@ -142,19 +149,16 @@ class Body(Graph):
         sizes = shape[start:end]
         return None if None in sizes else np.asarray(sizes, np.int64)
 
-    def add_constant(self, value: NDArray[Any], like: str) -> str:
-        """Store a new constant and return its name, which is made from `like`."""
-        name = self.fresh_name(f"{like.removesuffix('_folded')}_folded")
+    def add_constant(self, value: NDArray[Any], wish: str) -> str:
+        """Store a new constant and return its name: `wish`, or the first free one like it."""
+        name = self.fresh_name(wish)
         element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
         self._types[name] = ValueType(element, tuple(value.shape))
         if self.is_function:
             proto = onnx.helper.make_node("Constant", [], [name], name=name)
             attribute = proto.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
             graph_constants.fill_tensor(attribute.t, name, value)
-            self.proto.node.insert(0, proto)
-            node = Node(self.proto.node[0])
-            self.nodes.insert(0, node)
-            self._producers[name] = node
+            self.insert(proto, before=self.nodes[0] if self.nodes else None)
             return name
         tensor = self.proto.initializer.add()
         if self.parent is not None or not spill(tensor, name, value):
@@ -172,9 +176,9 @@ class Body(Graph):
 
     def set_constant(self, node: Node, slot: int, value: NDArray[Any]) -> None:
         """Give `node` a constant of its own at `slot`; what others read there stays theirs."""
-        self.set_input(
-            node, slot, self.add_constant(value, node.input(slot) or f"{node.name}_bias")
-        )
+        before = node.input(slot) or f"{node.name}_bias"
+        name = self.add_constant(value, f"{before.removesuffix('_folded')}_folded")
+        self.set_input(node, slot, name)
 
     def fresh_name(self, wish: str) -> str:
         """Return `wish`, or the first of `wish_1`, `wish_2`, ... that the model does not use."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 # A value with more elements is left for the run time: expanding it would only bloat the file.
 MAX_ELEMENTS = 1 << 26
@@ -54,6 +54,8 @@ def why_unknown(body: Body, value: str) -> str:
     sparse = () if body.is_function else body.proto.sparse_initializer
     if any(tensor.values.name == value for tensor in sparse):
         return "stored as a sparse tensor, which folding leaves as it is"
+    if value in body.input_names and body.is_stored(value):
+        return "only a default, for it is an input of the graph, too: take it out of the inputs"
     producer = body.producer(value)
     origin = f"computed by {producer.label}, " if producer else ""
     return f"{origin}known only at run time"

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import shape_inference
 
-from export.graph import Node
+from export.node import Node
 from export.tensors import is_external
 
 if TYPE_CHECKING:

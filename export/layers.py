@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from export.graph import Node
 from export.graph_shapes import inferred
+from export.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.affine_nodes import batch_norm_affine
-from export.graph import Blocked, Node
 from export.graph_body import is_float
 from export.kernels import Branch, UnmergeableError, merged, pointwise
+from export.node import Blocked, Node
 from export.report import Merge
 from export.rules.linear import stored
 
@@ -34,8 +34,8 @@ def merge_branches(body: Body) -> list[Merge]:
 
 def _is_inner(body: Body, node: Node) -> bool:
     """Whether the sum is but a term of another one."""
-    uses = body.uses(node.output)
-    return len(uses) == 1 and uses[0].node is not None and uses[0].node.op_type in SUMS
+    reader = body.only_reader(node.output)
+    return reader is not None and reader.op_type in SUMS
 
 
 def _merge_sum(body: Body, root: Node) -> list[Merge]:

@@ -28,7 +28,7 @@ from export.module_preparation import prepare
 from export.module_proof import check
 
 if TYPE_CHECKING:
-    from export.graph import Node
+    from export.node import Node
     from export.report import FoldReport
 
 REMOVABLE = {"BatchNormalization", *ARITHMETIC}  # what a fold takes out of the graph

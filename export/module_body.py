@@ -56,9 +56,9 @@ class ModuleBody(Body):
         """Return a parameter, a buffer or what is computed from them alone; None for the rest."""
         return self.constants.get(value)
 
-    def add_constant(self, value: NDArray[Any], like: str) -> str:
+    def add_constant(self, value: NDArray[Any], wish: str) -> str:
         """Store a new constant and return its name."""
-        name = self.fresh_name(f"{like}_folded")
+        name = self.fresh_name(wish)
         self.constants[name] = value
         self.added.add(name)
         return name

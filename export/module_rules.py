@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from export.graph import Blocked
+from export.node import Blocked
 from export.rules.base import require_axis
 from export.rules.gemm import GemmRule
 from export.rules.reshape import ReshapeRule
 
 if TYPE_CHECKING:
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
     from export.rules import Rule, Step, Want
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 # Slots of parameters. torch's exporter computes zero biases as Shape -> Expand -> CastLike; other
 # tools leave arithmetic on weights behind.

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-from onnx import helper
-
-from export.graph import Node
-from export.parameters import Constants, consumers, producer, remove_dead
+from export.graph import Graph
+from export.graph_body import Body, open_bodies
 
 if TYPE_CHECKING:
     import onnx
 
-_GLOBAL_POOLS = {"ReduceMax": "GlobalMaxPool", "ReduceMean": "GlobalAveragePool"}
-SPATIAL = (2, 3)
+    from export.node import Node
 
 
 def simplify(model: onnx.ModelProto) -> None:
-    """Rewrite, in place, reshapes to a computed shape and reductions over the whole picture.
+    """Turn, in place, reshapes of (batch, ...) to (batch, n) into Flatten; unread nodes go.
 
-    Needs the value shapes that torch's exporter writes into `value_info`.
+    torch's exporter computes their target from the batch, which is free.
     """
-    graph = model.graph
-    shapes = _shapes(graph)
-    for index, node in enumerate(list(graph.node)):
-        plain = None
-        if node.op_type == "Reshape":
-            plain = _static_reshape(graph, node, shapes)
-        elif node.op_type in _GLOBAL_POOLS:
-            plain = _global_pool(graph, node, shapes)
-        if plain is not None:
-            graph.node[index].CopyFrom(plain)
-    remove_dead(graph)
+    body = open_bodies(model)[0]
+    for node in body.nodes:
+        if node.op_type == "Reshape" and _flattens(body, node):
+            body.become(node, "Flatten", [node.input(0)])
+            node.set_attribute("axis", 1)
+    body.tidy()
+
+
+def _flattens(body: Body, node: Node) -> bool:
+    before, after = body.shape(node.input(0)), body.shape(node.output)
+    if before is None or after is None or len(after) != 2 or None in before[1:]:
+        return False
+    return after[1] == math.prod(size for size in before[1:] if size is not None)
 
 
 def relu_before_pool(model: onnx.ModelProto) -> None:
@@ -41,18 +40,13 @@ def relu_before_pool(model: onnx.ModelProto) -> None:
     A ReLU right behind its convolution costs nothing, and an 8-bit activation behind it needs no
     codes for negative values.
     """
-    graph = model.graph
-    for pool in graph.node:
-        readers = consumers(graph, pool.output[0])
-        if pool.op_type != "MaxPool" or len(pool.output) > 1 or len(readers) != 1:
-            continue
-        relu = readers[0]
-        if relu.op_type == "Relu":
-            pooled = helper.make_node("MaxPool", list(pool.output), list(relu.output))
-            pooled.attribute.extend(pool.attribute)
-            plain = helper.make_node("Relu", [pool.input[0]], list(pool.output))
-            pool.CopyFrom(plain)
-            relu.CopyFrom(pooled)
+    graph = Graph(model.graph)
+    for pool in graph.nodes:
+        relu = graph.only_reader(pool.output)
+        if pool.op_type == "MaxPool" and len(pool.outputs) == 1 and relu and relu.op_type == "Relu":
+            relu.proto.op_type, pool.proto.op_type = "MaxPool", "Relu"
+            relu.proto.attribute.extend(pool.proto.attribute)
+            del pool.proto.attribute[:]
 
 
 def rename(model: onnx.ModelProto) -> None:
@@ -92,106 +86,3 @@ def _role(node: onnx.NodeProto, index: int) -> str:
     if node.op_type in {"Conv", "Gemm", "MatMul"}:
         return ("input", "weight", "bias")[index]
     return f"input{index}"
-
-
-def _shapes(graph: onnx.GraphProto) -> dict[str, list[int | None]]:
-    """Return the known shapes; None stands for a dynamic dimension."""
-    return {
-        value.name: [
-            dim.dim_value if dim.HasField("dim_value") else None
-            for dim in value.type.tensor_type.shape.dim
-        ]
-        for value in (*graph.value_info, *graph.input, *graph.output)
-        if value.type.tensor_type.HasField("shape")
-    }
-
-
-def _static_reshape(
-    graph: onnx.GraphProto, node: onnx.NodeProto, shapes: dict[str, list[int | None]]
-) -> onnx.NodeProto | None:
-    """(batch, ...) -> (batch, n) is Flatten; with a single free size the shape is a constant."""
-    constants = Constants(graph)
-    before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
-    if node.input[1] in constants or after is None or after.count(None) > 1:
-        return None
-    if before and len(before) > 2 and len(after) == 2:
-        rest = before[1:]
-        if before[0] == after[0] and None not in rest and np.prod(rest) == after[1]:  # type: ignore[arg-type]
-            return helper.make_node("Flatten", [node.input[0]], list(node.output), axis=1)
-    target = constants.add(
-        f"{node.output[0]}.shape",
-        np.array([-1 if size is None else size for size in after], np.int64),
-    )
-    return helper.make_node("Reshape", [node.input[0], target], list(node.output))
-
-
-def _global_pool(
-    graph: onnx.GraphProto, node: onnx.NodeProto, shapes: dict[str, list[int | None]]
-) -> onnx.NodeProto | None:
-    """A reduction of (batch, channels, height, width) over both spatial axes, both kept."""
-    before = shapes.get(node.input[0])
-    read = Node(node).attribute
-    axes = read("axes")
-    if axes is None and len(node.input) > 1:
-        axes = Constants(graph).get(node.input[1])
-    if before is None or len(before) != 4 or axes is None or read("keepdims", 1) != 1:
-        return None
-    if sorted(int(axis) % 4 for axis in np.atleast_1d(axes)) != list(SPATIAL):
-        return None
-    return helper.make_node(_GLOBAL_POOLS[node.op_type], [node.input[0]], list(node.output))
-
-
-def scale_output(model: onnx.ModelProto, name: str, factor: float) -> bool:
-    """Multiply the value `name` by `factor` inside the linear layer that makes it, in place.
-
-    Constant factors on the way (`logits * 0.1`, `logits / 9`) go into the layer as well. Weights
-    and bias are scaled in float64.
-
-    Returns:
-        Whether there was such a layer; if not, nothing but the constant factors changed.
-    """
-    graph = model.graph
-    constants = Constants(graph)
-    path = []
-    value = name
-    while (node := producer(graph, value)) is not None and len(
-        consumers(graph, node.output[0])
-    ) <= 1:
-        scalar = _scalar(node, constants)
-        if scalar is None:
-            break
-        path.append(node)
-        factor *= scalar
-        value = node.input[0] if node.input[0] not in constants else node.input[1]
-    layer = producer(graph, value)
-    if layer is None or layer.op_type not in {"Gemm", "Conv"} or len(consumers(graph, value)) > 1:
-        return False
-    for index in (1, 2):
-        tensor = constants.get(layer.input[index]) if index < len(layer.input) else None
-        if tensor is None and index < len(layer.input) and layer.input[index]:
-            return False
-    for index in (1, 2):
-        if index < len(layer.input) and layer.input[index]:
-            tensor = constants.get(layer.input[index])
-            assert tensor is not None  # noqa: S101  the loop above has looked
-            constants.replace(
-                layer, index, (tensor.astype(np.float64) * factor).astype(tensor.dtype)
-            )
-    layer.output[0] = name
-    for node in path:
-        graph.node.remove(node)
-    remove_dead(graph)
-    return True
-
-
-def _scalar(node: onnx.NodeProto, constants: Constants) -> float | None:
-    """Return the factor of a Mul or Div by one constant number, else None."""
-    if node.op_type not in {"Mul", "Div"}:
-        return None
-    left, right = (constants.get(value) for value in node.input)
-    if right is not None and right.size == 1:
-        number = float(right.reshape(()))
-        return number if node.op_type == "Mul" else 1 / number
-    if left is not None and left.size == 1 and node.op_type == "Mul":
-        return float(left.reshape(()))
-    return None

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from export.graph import attribute_bodies
+from export.node import attribute_bodies
 from flatfold.contract.errors import FlatfoldError
 
 if TYPE_CHECKING:

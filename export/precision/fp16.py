@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph import Node
+from export.node import Node
 from flatfold.contract.card import LOGITS_NAME
 from flatfold.contract.errors import FlatfoldError
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from export.node import Node
+
 KEEPABLE = {"Conv", "Gemm", "MatMul", "Add"}  # what the audit would otherwise want in integers
 LAYOUT_SUFFIX = "_nchwc"  # onnxruntime's mark on the values of its blocked float convolutions
 
@@ -38,13 +40,11 @@ def check_names(model: onnx.ModelProto, names: Collection[str]) -> None:
         )
 
 
-def shield(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+def shield(graph: Graph, node: Node) -> None:
     """Put a LeakyRelu of slope 1 between a kept node and all that reads it."""
-    value = node.output[0]
-    node.output[0] = f"{value}.kept"
-    graph.node.append(
-        helper.make_node("LeakyRelu", [node.output[0]], [value], node.output[0], alpha=1.0)
-    )
+    value, kept = node.output, f"{node.output}.kept"
+    graph.rename_output(value, kept)
+    graph.insert(helper.make_node("LeakyRelu", [kept], [value], kept, alpha=1.0))
 
 
 def runtime_names(model: onnx.ModelProto, name: str) -> set[str]:
@@ -55,9 +55,7 @@ def runtime_names(model: onnx.ModelProto, name: str) -> set[str]:
     graph = Graph(model.graph)
     value = next(node.output for node in graph.nodes if node.name == name)
     found = {name, value}
-    while len(uses := graph.uses(value)) == 1 and (reader := uses[0].node) is not None:
-        if reader.op_type not in {"Relu", "LeakyRelu"}:
-            break
+    while (reader := graph.only_reader(value)) and reader.op_type in {"Relu", "LeakyRelu"}:
         value = reader.output
         found.add(value)
     return found | {f"{entry}{LAYOUT_SUFFIX}" for entry in found}

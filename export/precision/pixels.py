@@ -14,55 +14,52 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
-from export.graph import Node
-from export.parameters import Constants, consumers, producer
+from export.graph import Graph
+from export.rules.base import float_constant
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     import onnx
 
+    from export.graph_body import Body
+    from export.node import Node
+
 CHANNELS = 3
 MASK = 255  # the largest byte, so that the weights on it are small
 
 
-def absorb_shift(
-    graph: onnx.GraphProto,
-    constants: Constants,
-    cast: onnx.NodeProto,
-    kept: Collection[onnx.NodeProto] = (),
-) -> None:
+def absorb_shift(body: Body, cast: Node, kept: Collection[Node] = ()) -> None:
     """Move the Sub between the Cast of the pixels and a convolution into the weights, in place.
 
     Nothing changes where there is no such Sub, or where the convolution is in `kept`.
     """
-    found = _shift_and_convolution(graph, constants, cast)
+    found = _shift_and_convolution(body, cast)
     if found is None or found[1] in kept:
         return
     sub, conv = found
-    shift, weight = constants.get(sub.input[1]), constants.get(conv.input[1])
-    assert shift is not None  # noqa: S101  _shift_and_convolution has looked
-    assert weight is not None  # noqa: S101  as above
+    shift = float_constant(body, sub, 1, "shift")
+    weight = float_constant(body, conv, 1, "weight")
     moved = np.einsum("oc...,c->o...", weight.astype(np.float64), shift.ravel() / MASK)
     widened = np.concatenate([weight, -moved[:, None].astype(weight.dtype)], axis=1)
-    constants.replace(conv, 1, widened)
-    conv.input[0] = cast.output[0]
-    pads = constants.add("images.mask.pads", np.array([0, 0, 0, 0, 0, 1, 0, 0], np.int64))
-    mask = constants.add("images.mask.value", np.array(MASK, np.uint8))
-    masked = f"{cast.input[0]}.masked"
-    pad = helper.make_node("Pad", [cast.input[0], pads, mask], [masked], masked)
-    cast.input[0] = masked
-    graph.node.insert(list(graph.node).index(cast), pad)
-    graph.node.remove(sub)
+    body.set_constant(conv, 1, widened)
+    body.set_input(conv, 0, cast.output)
+    body.remove(sub)
+    pads = body.add_constant(np.array([0, 0, 0, 0, 0, 1, 0, 0], np.int64), "images.mask.pads")
+    mask = body.add_constant(np.array(MASK, np.uint8), "images.mask.value")
+    masked = f"{cast.input(0)}.masked"
+    pad = helper.make_node("Pad", [cast.input(0), pads, mask], [masked], masked)
+    body.insert(pad, before=cast)
+    body.set_input(cast, 0, masked)
 
 
 def float_detour(model: onnx.ModelProto) -> str:
     """Return why the pixels of a quantised model are not what its first layer reads, or ""."""
-    graph = model.graph
-    found = (n for n in graph.node if n.op_type == "DequantizeLinear" and _is_raw(graph, n))
+    graph = Graph(model.graph)
+    found = (n for n in graph.nodes if n.op_type == "DequantizeLinear" and _is_raw(graph, n))
     pixels = next(found, None)
-    readers = consumers(graph, pixels.output[0]) if pixels is not None else []
-    stray = [node for node in readers if node.op_type != "Conv"]
+    readers = [use.node for use in graph.uses(pixels.output)] if pixels is not None else []
+    stray = [node for node in readers if node is not None and node.op_type != "Conv"]
     if not stray:
         return ""
     return (
@@ -72,28 +69,25 @@ def float_detour(model: onnx.ModelProto) -> str:
     )
 
 
-def _shift_and_convolution(
-    graph: onnx.GraphProto, constants: Constants, cast: onnx.NodeProto
-) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
+def _shift_and_convolution(body: Body, cast: Node) -> tuple[Node, Node] | None:
     """Return the Sub that alone reads the pixels and the convolution that alone reads the Sub."""
-    readers = consumers(graph, cast.output[0])
-    sub = readers[0] if len(readers) == 1 and readers[0].op_type == "Sub" else None
-    shift = constants.get(sub.input[1]) if sub is not None else None
-    if sub is None or shift is None or shift.size != CHANNELS or sub.input[0] != cast.output[0]:
+    sub = body.only_reader(cast.output)
+    if sub is None or sub.op_type != "Sub" or sub.input(0) != cast.output:
         return None
-    readers = consumers(graph, sub.output[0])
-    conv = readers[0] if len(readers) == 1 and readers[0].op_type == "Conv" else None
-    if conv is None or Node(conv).attribute("group", 1) != 1:
+    conv = body.only_reader(sub.output)
+    if conv is None or conv.op_type != "Conv" or conv.attribute("group", 1) != 1:
         return None
-    weight = constants.get(conv.input[1])
-    return None if weight is None or weight.shape[1] != CHANNELS else (sub, conv)
+    shift, weight = body.constant(sub.input(1)), body.constant(conv.input(1))
+    if shift is None or shift.size != CHANNELS or weight is None or weight.shape[1] != CHANNELS:
+        return None
+    return sub, conv
 
 
-def _is_raw(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+def _is_raw(graph: Graph, node: Node) -> bool:
     """Whether `node` dequantises a picture: an input of the graph, moved or padded at most."""
-    value = node.input[0]
-    while (before := producer(graph, value)) is not None:
+    value = node.input(0)
+    while (before := graph.producer(value)) is not None:
         if before.op_type not in {"Pad", "Transpose"}:
             return False
-        value = before.input[0]
-    return any(entry.name == value for entry in graph.input)
+        value = before.input(0)
+    return value in graph.input_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from export.affine_nodes import arithmetic
-from export.graph import Blocked
+from export.node import Blocked
 from export.rules.base import Rule, Step, Want
 from export.rules.linear import stored
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from export.algebra import Affine
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 
 class AddRule(Rule):

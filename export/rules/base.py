@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from export.graph import Blocked
 from export.graph_constants import why_unknown
+from export.node import Blocked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from export.algebra import Affine
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 
 @dataclass(frozen=True)

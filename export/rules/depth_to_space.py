@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 from export.rules.base import Rule, Step, Want, require_axis
 
 if TYPE_CHECKING:
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 
 class DepthToSpaceRule(Rule):

@@ -8,8 +8,8 @@ from export.rules.base import Rule, Step, Want, float_constant, require_axis
 from export.rules.linear import absorb, stored
 
 if TYPE_CHECKING:
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 
 class FilterRule(Rule):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import onnx
 
-from export.graph import Blocked
+from export.node import Blocked
 from export.rules.base import ChannelKeeper, Want
 from export.tensors import FLOAT_TYPES
 
 if TYPE_CHECKING:
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 
 class IdentityRule(ChannelKeeper):

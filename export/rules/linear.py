@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.algebra import absorb_after, absorb_before, rounded
-from export.graph import Blocked
+from export.node import Blocked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from export.algebra import Affine
-    from export.graph import Node
+    from export.node import Node
 
 
 def absorb(

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from export.algebra import Affine
-from export.graph import Blocked
+from export.node import Blocked
 from export.rules.base import Rule, Step, Want, float_constant, require_axis
 from export.rules.linear import absorb, stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 
 class MatMulRule(Rule):

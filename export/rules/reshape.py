@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
-from export.graph import Blocked
+from export.node import Blocked
 from export.rules.base import Carrier, Want
 
 if TYPE_CHECKING:
     from export.algebra import Affine
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
     Shape = tuple[int | None, ...]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from export.graph import Blocked
+from export.node import Blocked
 from export.rules.base import ChannelKeeper, Want
 
 if TYPE_CHECKING:
-    from export.graph import Node
     from export.graph_body import Body
+    from export.node import Node
 
 
 class ResizeRule(ChannelKeeper):

@@ -50,6 +50,30 @@ def test_bypass_of_a_shared_value_turns_its_readers_round():
     assert [node.inputs for node in graph.nodes] == [["x"], ["x"]]
 
 
+def test_a_node_comes_between_a_value_and_its_readers():
+    graph = _chain()
+    relu, identity, tanh = graph.nodes
+    value = relu.output
+    graph.rename_output(value, "raw")
+    between = graph.insert(onnx.helper.make_node("Abs", ["raw"], [value]), before=identity)
+    assert [node.op_type for node in graph.proto.node] == ["Relu", "Abs", "Identity", "Tanh"]
+    assert graph.nodes == [relu, between, identity, tanh]
+    assert (graph.producer("raw"), graph.producer(value)) == (relu, between)
+    assert (graph.only_reader("raw"), graph.only_reader(value)) == (between, identity)
+    assert graph.only_reader(tanh.output) is None  # an output of the graph
+
+
+def test_readers_are_redirected_but_for_those_that_are_to_stay():
+    graph = _chain()
+    relu, identity, _ = graph.nodes
+    value = relu.output
+    graph.redirect(value, "x", but=[identity])
+    assert graph.only_reader(value) is identity
+    graph.redirect(value, "x")
+    assert identity.input(0) == "x"
+    assert graph.remove_unread() == [relu]
+
+
 def test_a_node_between_an_input_and_an_output_cannot_go():
     s = Sketch()
     s.output(s.op("Identity", s.input("N", 4)))
@@ -87,8 +111,8 @@ def test_constants_are_computed_and_shapes_known():
 
 def test_fresh_names_are_free_in_the_whole_model():
     (body,) = open_bodies(_model_with_names("w_folded", "w_folded_1"))
-    assert body.add_constant(np.zeros(2, np.float32), "w") == "w_folded_2"
-    assert body.add_constant(np.zeros(2, np.float32), "w_folded_2") == "w_folded_2_folded"
+    assert body.add_constant(np.zeros(2, np.float32), "w_folded") == "w_folded_2"
+    assert body.add_constant(np.zeros(2, np.float32), "w") == "w"
 
 
 def _model_with_names(*names: str) -> onnx.ModelProto:

@@ -56,10 +56,10 @@ def test_with_padding_and_no_mean_nothing_stays():
     assert not {"Sub", "Mul"} & set(_operators(model))
 
 
-def test_what_is_no_plain_convolution_gets_both_nodes():
+def test_a_grouped_convolution_takes_the_scale_alone():
     planes = planes_model(group=3)
     model = finished(planes)
-    assert (_operators(model)["Sub"], _operators(model)["Mul"]) == (1, 1)
+    assert (_operators(model)["Sub"], _operators(model)["Mul"]) == (1, 0)
     _check_exact(planes, model, card())
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.parameters import Constants
+from export.graph_body import open_bodies
 from export.precision.audit import check_integer
 from export.precision.int8 import quantise
 from export.precision.pixels import absorb_shift, float_detour
@@ -24,8 +24,8 @@ PICTURES = noise(32)
 def _absorbed(model):
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    cast = next(node for node in copy.graph.node if node.op_type == "Cast")
-    absorb_shift(copy.graph, Constants(copy.graph), cast)
+    body = open_bodies(copy)[0]
+    absorb_shift(body, next(node for node in body.nodes if node.op_type == "Cast"))
     onnx.checker.check_model(copy, full_check=True)
     return copy
 
