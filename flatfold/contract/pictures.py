@@ -90,7 +90,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except UnidentifiedImageError as error:
         raise PictureError(
             f"not a picture that can be read: {len(data)} bytes, starting {data[:8]!r}; "
-            f"expected one of {', '.join(FORMATS)}"
+            f"{_expected(data)}"
         ) from error
     except Image.DecompressionBombError as error:
         # Pillow's own ceiling, which it checks while it reads the header.
@@ -129,6 +129,15 @@ def render(image: Image.Image, height: int, width: int, *, draft: bool = True) -
         raise PictureError(
             f"the {image.format} picture is truncated or corrupt: {_reason(error)}"
         ) from error
+
+
+def _expected(data: bytes) -> str:
+    """Say what would have been read in place of `data`, which Pillow does not know."""
+    for kind in FORMATS:
+        _, begins = Image.OPEN[kind]
+        if begins is not None and begins(data[:16]):
+            return f"it begins as {kind}, but its header is damaged or of a kind that is not read"
+    return f"expected one of {', '.join(FORMATS)}"
 
 
 def _reason(error: Exception) -> str:

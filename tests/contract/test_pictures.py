@@ -198,7 +198,9 @@ PALETTE = encode(Image.new("P", (32, 32)))
     [
         (b"", "0 bytes"),
         (b"hello, world", "not a picture"),
-        (b"%PDF-1.7\n", "not a picture"),
+        (b"%PDF-1.7\n", "not a picture.*; expected one of JPEG, PNG, WEBP, GIF, BMP, TIFF$"),
+        (png_start(32, 32)[:-1], "begins as PNG, but its header is damaged"),
+        (b"II*\0\x08\0\0\0", "begins as TIFF, but its header is damaged or of a kind"),
         (encode(Image.fromarray(PIXELS), "JPEG")[:200], "truncated|header"),
         (png_header(32, 32), "truncated|corrupt"),
         (PALETTE[:33] + PALETTE[PALETTE.index(b"IDAT") - 4 :], "corrupt: AssertionError"),
