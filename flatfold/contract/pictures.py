@@ -1,7 +1,7 @@
 """From the bytes of a picture file to the pixels that the network sees: the one rule, in one place.
 
-The rule: first frame, EXIF orientation applied, converted to RGB on white, the largest centred
-crop of the model's aspect ratio, resized with Pillow's antialiased bilinear filter. Training on
+The rule: first frame, converted to RGB on white, the largest centred crop of the model's aspect
+ratio, resized with Pillow's antialiased bilinear filter, EXIF orientation applied. Training on
 folders of pictures, calibration and the service all call `load_picture`.
 """
 
@@ -38,6 +38,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = {5, 6, 7, 8}  # these exchange rows and columns
 
 # TIFF's tag that says what 0 stands for, and its value for white.
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
@@ -89,7 +90,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except UnidentifiedImageError as error:
         raise PictureError(
             f"not a picture that can be read: {len(data)} bytes, starting {data[:8]!r}; "
-            f"expected one of {', '.join(FORMATS)}"
+            f"{_expected(data)}"
         ) from error
     except Image.DecompressionBombError as error:
         # Pillow's own ceiling, which it checks while it reads the header.
@@ -130,32 +131,65 @@ def render(image: Image.Image, height: int, width: int, *, draft: bool = True) -
         ) from error
 
 
+def _expected(data: bytes) -> str:
+    """Say what would have been read in place of `data`, which Pillow does not know."""
+    for kind in FORMATS:
+        _, begins = Image.OPEN[kind]
+        if begins is not None and begins(data[:16]):
+            return f"it begins as {kind}, but its header is damaged or of a kind that is not read"
+    return f"expected one of {', '.join(FORMATS)}"
+
+
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
 def _pixels(image: Image.Image, height: int, width: int, *, draft: bool) -> NDArray[np.uint8]:
-    if draft and image.format == "JPEG":
-        # libjpeg never scales below the size asked for, whichever way EXIF turns the picture.
-        side = DRAFT_FACTOR * max(height, width)
-        image.draft(None, (side, side))
-    image = _opaque(_upright(image), negative=_is_negative(image))
-    if image.size != (width, height):
-        image = image.resize(
-            (width, height), Image.Resampling.BILINEAR, box=centre_box(image.size, height, width)
-        )
+    scaled = _scale(image, DRAFT_FACTOR * max(height, width)) if draft else None
+    _match_transparency(image)
+    image.load()  # some formats hold their EXIF data behind the pixels
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # The turn comes last, when there are few pixels left to turn.
+    size = (height, width) if orientation in _SIDEWAYS else (width, height)
+    image = _opaque(image)
+    if image.size != size:
+        box = centre_box(scaled or image.size, size[1], size[0])
+        image = image.resize(size, Image.Resampling.BILINEAR, box=box)
     if image.mode != "RGB":
         image = image.convert("RGB")
+    if (turn := _TURNS.get(orientation)) is not None:
+        image = image.transpose(turn)
     return np.array(image, dtype=np.uint8)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # some formats hold their EXIF data behind the pixels
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image if turn is None else image.transpose(turn)
+def _scale(image: Image.Image, side: int) -> tuple[float, float] | None:
+    """Have libjpeg decode at a fraction of the size, `side` at least; None for other formats.
+
+    Returns:
+        Columns and rows that the picture fills: its last pixels may lie partly beyond it, as
+        libjpeg rounds up. To take them for whole ones would stretch the picture.
+    """
+    if image.format not in ("JPEG", "MPO"):  # MPO: a JPEG with others behind it
+        return None
+    scaled = image.draft(None, (side, side))
+    return None if scaled is None else scaled[1][2:]
 
 
-def centre_box(size: tuple[int, int], height: int, width: int) -> tuple[float, float, float, float]:
+def _match_transparency(image: Image.Image) -> None:
+    """Give a PNG's transparent colour the 8 bits of its pixels; Pillow leaves it in the file's."""
+    colour = image.info.get("transparency")
+    if image.format != "PNG" or colour is None:
+        return
+    for tile in image.tile:  # type: ignore[attr-defined]
+        if tile.args == "RGB;16B":
+            image.info["transparency"] = tuple(value >> 8 for value in colour)
+        elif tile.args in ("L;2", "L;4"):
+            image.info["transparency"] = colour * {"L;2": 85, "L;4": 17}[tile.args]
+
+
+def centre_box(
+    size: tuple[float, float], height: int, width: int
+) -> tuple[float, float, float, float]:
     """Return (left, top, right, bottom) of the largest centred crop with height:width's ratio."""
     columns, rows = size
     scale = min(columns / width, rows / height)
@@ -170,9 +204,15 @@ def _is_misread(image: Image.Image) -> bool:
     return (
         tags.get(_PLANAR) == _PLANE_BY_PLANE
         and image.mode in ("RGB", "RGBA", "CMYK")
-        and max(tags.get(_BITS, (8,))) > 8
+        and _bits(image) > 8
         and any(tile.codec_name == "raw" for tile in image.tile)  # type: ignore[attr-defined]
     )
+
+
+def _bits(image: Image.Image) -> int:
+    """Return the bits of the largest channel of a TIFF, 8 of any other picture."""
+    tags = getattr(image, "tag_v2", {})
+    return int(max(tags.get(_BITS, (8,))))
 
 
 def _is_negative(image: Image.Image) -> bool:
@@ -181,11 +221,11 @@ def _is_negative(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F")) and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
-def _opaque(image: Image.Image, *, negative: bool) -> Image.Image:
+def _opaque(image: Image.Image) -> Image.Image:
     """Return `image` in mode RGB, or L where it is grey and three channels would only be larger."""
     if image.mode.startswith(("I", "F")):
         grey = _eight_bits(image)
-        return Image.fromarray(255 - grey if negative else grey)
+        return Image.fromarray(255 - grey if _is_negative(image) else grey)
     if image.has_transparency_data:
         colours = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
@@ -197,10 +237,11 @@ def _opaque(image: Image.Image, *, negative: bool) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Scale the full range of 16 bits to 8, which Pillow would clip; transparent is white here too.
+    """Scale the full range of 12 or 16 bits to 8, which Pillow would clip.
 
-    Floats reach from 0 to 1, to 255 or to 65535, whichever holds the largest of them. All is done
-    in place: the largest pictures are the reason for the limit on pixels.
+    What is transparent is white here too. Floats reach from 0 to 1, to 255 or to 65535, whichever
+    holds the largest of them. All is done in place: the largest pictures are the reason for the
+    limit on pixels.
     """
     values = np.array(image)  # uint16, int32 or float32
     transparent = values == image.info.get("transparency", math.nan)  # NaN equals nothing
@@ -214,6 +255,9 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
         np.rint(values, out=values)
         np.clip(values, 0, 255, out=values)
     else:
+        if _bits(image) == 12:
+            values <<= 4
+            values |= values >> 12  # 4095 -> 65535
         # The nearest of value / 257; the sum stays within 16 bits, and the quotient within 8.
         np.clip(values, 0, 65535 - 128, out=values)
         values += 128

@@ -62,13 +62,16 @@ def _scores(model: Model, pixels: NDArray[np.uint8]) -> list[float]:
     """Return a picture's probabilities, one a label.
 
     Raises:
-        FlatfoldError: one of them is no number.
+        FlatfoldError: the model fails on this picture, or one of them is no number.
     """
     from flatfold.contract.errors import FlatfoldError  # noqa: PLC0415
     from service.scores import probabilities  # noqa: PLC0415
 
     classes = len(model.card.labels) if model.card else 0
-    arrays = model.run({model.inputs[0].name: pixels[None]}, [model.scores])
+    try:
+        arrays = model.run({model.inputs[0].name: pixels[None]}, [model.scores])
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise FlatfoldError(f"the model failed to run: {error}") from error
     scores: list[float] = probabilities(arrays, model.scores, classes)[0].tolist()
     if not math.isfinite(sum(scores)):
         raise FlatfoldError("the model gave NaN or infinity as this picture's scores")
@@ -79,9 +82,11 @@ def _read(name: str) -> bytes:
     """Return a picture file's bytes, or those of the standard input for "-"."""
     from flatfold.contract.errors import FlatfoldError  # noqa: PLC0415
 
-    if name == "-":
-        return sys.stdin.buffer.read()
     try:
-        return Path(name).read_bytes()
+        if name != "-":
+            return Path(name).read_bytes()
+        if sys.stdin is None:
+            raise FlatfoldError("cannot be read: the standard input is closed")
+        return sys.stdin.buffer.read()
     except OSError as error:
         raise FlatfoldError(f"cannot be read: {error.strerror}") from error

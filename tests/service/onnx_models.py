@@ -72,6 +72,25 @@ def picture_classifier(
     )
 
 
+def dazzled(path: Path, brightest=200) -> Path:
+    """Score as `picture_classifier` does; a mean above `brightest` makes the runtime throw."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Cast", ["mean"], ["level"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "level"], ["logits"]),
+    ]
+    card = Card(name="dazzled", labels=("red", "green", "blue"), height=8, width=8)
+    return _save(
+        path,
+        nodes,
+        [("images", TensorProto.UINT8, ["batch", 8, 8, 3])],
+        [("logits", TensorProto.FLOAT, ["batch", 3])],
+        [("table", np.arange(brightest + 1, dtype=np.float32) / 255)],
+        {CARD_KEY: card.to_json()},
+    )
+
+
 def scorer(path: Path, *, op="Identity", free=False, embedding=0, total=False) -> Path:
     """Score like `picture_classifier`, without a card and under no known name.
 

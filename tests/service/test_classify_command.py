@@ -1,12 +1,15 @@
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from flatfold.cli import main
 
-from .onnx_models import adder, picture_classifier
+from .onnx_models import adder, dazzled, picture_classifier
 from .test_classify import picture
 
 
@@ -55,6 +58,34 @@ def test_scores_that_are_no_numbers_are_an_error_as_the_server_has_it(tmp_path, 
     said, err = answer(capsys)
     assert said["results"][0]["error"] == "the model gave NaN or infinity as this picture's scores"
     assert said["results"][0]["error"] in err
+
+
+def test_a_picture_that_the_model_fails_on_fails_alone(tmp_path, capsys):
+    path = dazzled(tmp_path / "dazzled.onnx", brightest=200)
+    files = [str(tmp_path / f"{level}.png") for level in (200, 201, 0)]
+    for file, level in zip(files, (200, 201, 0), strict=True):
+        Image.new("L", (8, 8), level).save(file)
+    assert main(["classify", *files, "--model", str(path)]) == 1
+    said, err = answer(capsys)
+    assert [("error" in result) for result in said["results"]] == [False, True, False]
+    assert said["results"][1]["error"].startswith("the model failed to run: ")
+    assert f"{files[1]}: the model failed to run: " in err
+
+
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [("<&-", "the standard input is closed"), ("0>/dev/null", "Bad file descriptor")],
+)
+def test_a_standard_input_that_cannot_be_read_is_told(redirection, message, model):
+    command = f'"{sys.executable}" -m flatfold classify - --model "{model}" {redirection}'
+    done = subprocess.run(
+        ["sh", "-c", command], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"flatfold: error: -: cannot be read: {message}\n"
+    assert json.loads(done.stdout)["results"] == [
+        {"filename": "-", "error": f"cannot be read: {message}"}
+    ]
 
 
 def test_a_dash_reads_the_standard_input(model, capsys, monkeypatch):
