@@ -46,7 +46,7 @@ class Cors(CORSMiddleware):
             response.body = error_response(error).body
             response.headers["content-type"] = "application/json"
             response.headers["content-length"] = str(len(response.body))
-        self._state.metrics.request("preflight", response.status_code, 0.0)
+        self._state.metrics.request("preflight", response.status_code)
         if self._state.draining:
             response.headers["connection"] = "close"
         return response

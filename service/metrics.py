@@ -94,13 +94,15 @@ class Metrics:
         self._second_children: dict[str, Histogram] = {}
         self._batch_children: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
 
-    def request(self, route: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
+    def request(self, route: str, status: int, seconds: float | None = None) -> None:
+        """Count one answered request; None seconds for one that was not timed."""
         key = (route, status)
         counter = self._request_children.get(key)
         if counter is None:
             counter = self._request_children[key] = self._requests.labels(route, str(status))
         counter.inc()
+        if seconds is None:
+            return
         histogram = self._second_children.get(route)
         if histogram is None:
             histogram = self._second_children[route] = self._seconds.labels(route)

@@ -54,7 +54,7 @@ def make_server(settings: Settings) -> GracefulServer:
     """
     app, state = build_app(settings)
     PatientProtocol.header_timeout = settings.header_timeout
-    PatientProtocol.on_refused = partial(state.metrics.request, "unread", seconds=0.0)
+    PatientProtocol.on_refused = partial(state.metrics.request, "unread")
     config = uvicorn.Config(
         app,
         http=PatientProtocol,

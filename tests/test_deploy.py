@@ -81,14 +81,6 @@ def test_the_dashboard_shows(series: str) -> None:
     assert any(series in expression for expression in expressions())
 
 
-def test_no_latency_counts_what_was_refused_before_its_head_was_whole() -> None:
-    asked = [each for each in expressions() if "flatfold_request_seconds" in each]
-    left_out = [re.findall(r'route(?:!~|!=)"([^"]*)"', each) for each in asked]
-    assert left_out
-    # The metrics have it as 0 seconds of this route.
-    assert all(re.fullmatch(pattern, "unread") for (pattern,) in left_out)
-
-
 def test_the_dashboards_panels_do_not_overlap() -> None:
     cells: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:

@@ -38,6 +38,16 @@ def test_workers_add_up_in_the_folder_that_they_share(shared):
     assert b'flatfold_requests_total{route="/b",status="200"} 1.0' in text
 
 
+def test_what_was_not_timed_is_counted_and_no_latency():
+    metrics = Metrics()
+    metrics.request("unread", 400)
+    metrics.request("/a", 200, 0.1)
+    text = metrics.exposition(NoModels(), 0)
+    assert b'flatfold_requests_total{route="unread",status="400"} 1.0' in text
+    assert b'flatfold_request_seconds_count{route="/a"} 1.0' in text
+    assert b'flatfold_request_seconds_count{route="unread"}' not in text
+
+
 def test_of_a_model_that_is_gone_nothing_waits():
     metrics = Metrics()
     assert b'flatfold_queue_rows{model="m"} 3.0' in metrics.exposition(OneModel(), 0)
