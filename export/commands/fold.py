@@ -123,6 +123,10 @@ def _fold_and_write(args: argparse.Namespace, model: ModelProto, folder: Path) -
 def _proof(original: Path, folded: Path, check_data: Path | None) -> str:
     from export.pictures import check_pictures  # noqa: PLC0415 - onnxruntime, only when proving
     from export.proof import prove  # noqa: PLC0415 - as above
+    from export.samples import SampleError  # noqa: PLC0415 - as above
 
     images = check_pictures(check_data, original) if check_data else None
-    return prove(original, folded, images=images).summary()
+    try:
+        return prove(original, folded, images=images).summary()
+    except SampleError as error:
+        raise SampleError(f"{error}; --no-proof writes the model unproven") from error

@@ -137,3 +137,34 @@ def test_texts_are_the_same_or_not():
     assert _compare(labels, labels.copy()).holds
     with pytest.raises(ProofError, match="object values, is not the same"):
         _compare(labels, labels[::-1])
+
+
+@pytest.mark.parametrize("shape", [(64, 7, 4), (64, 5, 6, 4)])
+def test_a_small_channel_of_the_last_axis_cannot_hide_either(shape):
+    before = np.random.default_rng(0).standard_normal(shape) * [1, 1, 1e-6, 1]
+    after = before.copy()
+    after[..., 2] *= 1.5
+    proof = _compare(before, after)
+    assert (proof.worst.channel, proof.worst.axis) == (2, len(shape) - 1)
+    assert not proof.holds
+    assert f"channel 2 of axis {len(shape) - 1}" in proof.summary()
+
+
+def test_a_class_never_predicted_is_none_on_the_last_axis_either():
+    logits = np.tile([0.0, 80.0, -80.0], (50, 7, 1)).swapaxes(1, 2)
+    before = _softmax(logits).swapaxes(1, 2)
+    after = before * [1, 1, 1 + 1e-3]
+    assert _compare(before, after).holds
+
+
+def test_a_few_values_on_the_other_side_of_a_step_are_excused_when_told_so():
+    before = np.round(10 * _values(rows=1_000_000))
+    after = before.copy()
+    after[7, 2] += 1
+    assert not _compare(before, after).holds
+    assert _compare(before, after, ties=True).holds
+    after[::100] += 1
+    assert not _compare(before, after, ties=True).holds
+    after = before.copy()
+    after[7, 2] = np.inf
+    assert not _compare(before, after, ties=True).holds

@@ -56,6 +56,21 @@ def test_strict_fails_where_one_stays_and_writes_nothing(model, tmp_path, capsys
     assert not output.exists()
 
 
+def test_a_model_that_takes_texts_is_told_how_to_be_written(tmp_path, capsys):
+    s = Sketch()
+    s.output(s.batch_norm(s.conv(s.input("N", 3, 8, 8), 3, 4), 4))
+    text = s.input("N", name="text", element=onnx.TensorProto.STRING)
+    s.outputs.append(
+        onnx.helper.make_tensor_value_info(s.op("Identity", text), onnx.TensorProto.STRING, ["N"])
+    )
+    onnx.save(s.model(), tmp_path / "in.onnx")
+    command = ["fold", str(tmp_path / "in.onnx"), "-o", str(tmp_path / "out.onnx")]
+    assert main(command) == 1
+    assert "tensor(string)" in (error := capsys.readouterr().err)
+    assert error.endswith("; --no-proof writes the model unproven\n")
+    assert main([*command, "--no-proof"]) == 0
+
+
 def test_real_pictures_join_the_proof(model, tmp_path, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()
