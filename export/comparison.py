@@ -23,7 +23,7 @@ import numpy as np
 from flatfold.contract.errors import FlatfoldError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -141,7 +141,7 @@ def compare(  # noqa: PLR0913  each is one independent knob of the comparison
     *,
     tolerance: float,
     images: int = 0,
-    noise: Outputs | None = None,
+    noise: Sequence[Outputs] = (),
     ties: bool = False,
 ) -> Proof:
     """Compare outputs of the same name, each (rows, channels, ...).
@@ -151,9 +151,9 @@ def compare(  # noqa: PLR0913  each is one independent knob of the comparison
         after: what the changed model gives.
         tolerance: largest error allowed.
         images: how many rows were real pictures, for the record.
-        noise: the original once more, in float64 or in another order of operations; all outputs
-            or some, all rows or the first ones. An error up to `NOISE_FACTOR` times that
-            difference is allowed as well.
+        noise: the original once more or several times, in float64 or in another order of
+            operations; each with all outputs or some, and all rows or the first ones. An error up
+            to `NOISE_FACTOR` times the largest such difference is allowed as well.
         ties: the models round to whole steps inside, and are known to agree but for rounding. A
             value halfway falls either way, so single peaks are no error, and up to `NOISE_CAP`
             tolerances are none in the mean.
@@ -175,7 +175,7 @@ def compare(  # noqa: PLR0913  each is one independent knob of the comparison
                 raise ProofError(f"output {name!r}, of {old.dtype.name} values, is not the same")
             errors.append(OutputError(name, 0, 0.0, 0.0, tolerance))
             continue
-        again = None if noise is None else noise.get(name)
+        again = [outputs[name] for outputs in noise if name in outputs]
         errors.append(_worst_channel(name, old, new, again, tolerance, ties=ties))
         if old.ndim == 2 and old.shape[1] > 1 and old.dtype.kind == "f":
             found = _flips(name, old, new)
@@ -190,7 +190,7 @@ def _worst_channel(  # noqa: PLR0913  the comparison of one output is all of the
     name: str,
     old: NDArray[Any],
     new: NDArray[Any],
-    again: NDArray[Any] | None,
+    again: Sequence[NDArray[Any]],
     tolerance: float,
     *,
     ties: bool,
@@ -213,7 +213,7 @@ def _channels(  # noqa: PLR0913  the comparison of one axis is all of these
     name: str,
     old: NDArray[Any],
     new: NDArray[Any],
-    again: NDArray[Any] | None,
+    again: Sequence[NDArray[Any]],
     *,
     axis: int,
     tolerance: float,
@@ -223,10 +223,10 @@ def _channels(  # noqa: PLR0913  the comparison of one axis is all of these
     together = _are_probabilities(old, axis)
     errors, peaks = _errors(before, _by_channel(new, axis), together=together)
     allowed = np.full(len(before), tolerance)
-    if again is not None:
-        first = before if again.shape == old.shape else _by_channel(old[: len(again)], axis)
-        rounding, _ = _errors(first, _by_channel(again, axis), together=together)
-        allowed = np.clip(NOISE_FACTOR * rounding, tolerance, NOISE_CAP * tolerance)
+    for values in again:
+        first = before if values.shape == old.shape else _by_channel(old[: len(values)], axis)
+        rounding, _ = _errors(first, _by_channel(values, axis), together=together)
+        allowed = np.clip(NOISE_FACTOR * rounding, allowed, NOISE_CAP * tolerance)
     if ties:
         allowed[:] = NOISE_CAP * tolerance
         allowed = np.where(errors <= allowed, np.maximum(allowed, peaks / PEAK_FACTOR), allowed)

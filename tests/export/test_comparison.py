@@ -62,9 +62,9 @@ def test_what_the_original_itself_wavers_by_is_allowed_but_only_so_far():
     before = _values()
     moved, wavering = before * (1 + 5e-5), before * (1 + 2e-5)
     assert not _compare(before, moved).holds
-    assert _compare(before, moved, noise={"y": wavering}).holds
+    assert _compare(before, moved, noise=[{"y": wavering}]).holds
     chaos = before + _values(seed=1)
-    assert not _compare(before, before * 1.01, noise={"y": chaos}).holds
+    assert not _compare(before, before * 1.01, noise=[{"y": chaos}]).holds
 
 
 def test_a_class_that_a_confident_model_never_predicts_cannot_refuse_it():

@@ -107,6 +107,18 @@ def test_the_rounding_of_the_original_is_no_fault_of_an_exact_fold():
     assert proof.tolerance < proof.worst.error < proof.worst.allowed
 
 
+def test_a_channel_that_lives_in_a_late_row_alone_is_allowed_its_rounding_too():
+    """The first rows, which are run in float64, say nothing of it."""
+    s = Sketch()
+    bias, ones = s.constant(np.full(32, 30.0)), s.constant(np.ones(32))
+    x = s.op("Conv", s.input("N", 3, 1, 1), s.constant(s.normal(32, 3, 1, 1)), bias)
+    mean, beta = s.constant(np.full(32, 30.0)), s.constant(np.full(32, -3.0))
+    s.output(s.op("Relu", s.op("BatchNormalization", x, ones, beta, mean, ones)))
+    original = s.model()
+    folded, _ = fold_model(original)
+    assert prove(original, folded).worst.allowed > TOLERANCES["float32"]
+
+
 def test_rounding_hides_no_wrong_fold():
     original = cancelling()
     folded, _ = fold_model(original)
