@@ -185,12 +185,13 @@ def test_a_report_on_top_of_a_model_is_refused(model, tmp_path, capsys, name):
     assert not (tmp_path / "out.onnx").exists()
 
 
-def test_the_model_is_written_though_nobody_reads_what_is_said_of_it(model, tmp_path):
+@pytest.mark.parametrize("external", [False, True])
+def test_the_model_is_written_though_nobody_reads_what_is_said_of_it(model, tmp_path, external):
+    onnx.save(onnx.load(model), model, save_as_external_data=external, size_threshold=16)
     output = tmp_path / "out.onnx"
     command = [sys.executable, "-u", "-m", "flatfold", "fold", str(model), "-o", str(output)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert [process.stdout.readline().split()[0] for _ in range(2)] == [b"1", b"kept"]
         process.stdout.close()
         _, said = process.communicate(timeout=120)
     assert said == b""
