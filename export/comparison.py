@@ -6,6 +6,9 @@ difference, the peak, has a limit of its own: an error at the border alone drown
 scale is the RMS of the values that are not zero: where ReLU has left one value of a thousand, the
 channel's RMS is a thirtieth of that value, and rounding would look like an error.
 
+Channels are axis 1, and the last axis of outputs with three axes or more as well: models from
+TensorFlow and transformers have theirs there, and nothing tells one layout from the other.
+
 Probabilities are held to the RMS of all their channels, which lies between 1 / classes and 1: a
 class that a confident model never predicts is 1e-20 or 0, and nothing but rounding.
 """
@@ -20,10 +23,13 @@ import numpy as np
 from flatfold.contract.errors import FlatfoldError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
 Outputs: TypeAlias = "dict[str, NDArray[Any]]"
 
+FEWEST = 64  # values along the last axis whose RMS means something
 PEAK_FACTOR = 10  # a peak may be this many times the allowed error: rounding scatters
 # Where the original's own rounding noise is known, an error of a few times that is no fault of
 # the change; the cap keeps a chaotic original from excusing everything.
@@ -54,6 +60,7 @@ class OutputError:
         error: RMS(changed - original) / RMS(original) of that channel.
         peak: max |changed - original| / RMS(original where it is not zero) of that channel.
         allowed: largest error allowed there; the peak may be ten times that.
+        axis: which axis the channel is of.
     """
 
     output: str
@@ -61,6 +68,7 @@ class OutputError:
     error: float
     peak: float
     allowed: float
+    axis: int = 1
 
     @property
     def excess(self) -> float:
@@ -105,10 +113,11 @@ class Proof:
     def summary(self) -> str:
         """Return one readable line."""
         worst = self.worst
+        axis = "" if worst.axis == 1 else f" of axis {worst.axis}"
         text = (
             f"{self.samples} samples ({self.images} pictures): largest error {worst.error:.1e} of "
             f"the channel's RMS ({worst.allowed:.0e} allowed; output {worst.output!r}, "
-            f"channel {worst.channel}, peak {worst.peak:.1e})"
+            f"channel {worst.channel}{axis}, peak {worst.peak:.1e})"
         )
         if self.top1_agreement is not None:
             text += f", top-1 agreement {self.top1_agreement:.2%}"
@@ -126,13 +135,14 @@ class ProofError(FlatfoldError):
         self.proof = proof
 
 
-def compare(
+def compare(  # noqa: PLR0913  each is one independent knob of the comparison
     before: Outputs,
     after: Outputs,
     *,
     tolerance: float,
     images: int = 0,
-    noise: Outputs | None = None,
+    noise: Sequence[Outputs] = (),
+    ties: bool = False,
 ) -> Proof:
     """Compare outputs of the same name, each (rows, channels, ...).
 
@@ -141,8 +151,12 @@ def compare(
         after: what the changed model gives.
         tolerance: largest error allowed.
         images: how many rows were real pictures, for the record.
-        noise: the original once more, in float64 or in another order of operations; all rows or
-            the first ones. An error up to `NOISE_FACTOR` times that difference is allowed as well.
+        noise: the original once more or several times, in float64 or in another order of
+            operations; each with all outputs or some, and all rows or the first ones. An error up
+            to `NOISE_FACTOR` times the largest such difference is allowed as well.
+        ties: the models round to whole steps inside, and are known to agree but for rounding. A
+            value halfway falls either way, so single peaks are no error, and up to `NOISE_CAP`
+            tolerances are none in the mean.
 
     Raises:
         ProofError: the outputs or a shape changed, or the original gives nothing finite.
@@ -161,8 +175,8 @@ def compare(
                 raise ProofError(f"output {name!r}, of {old.dtype.name} values, is not the same")
             errors.append(OutputError(name, 0, 0.0, 0.0, tolerance))
             continue
-        again = None if noise is None else noise[name]
-        errors.append(_worst_channel(name, old, new, again, tolerance))
+        again = [outputs[name] for outputs in noise if name in outputs]
+        errors.append(_worst_channel(name, old, new, again, tolerance, ties=ties))
         if old.ndim == 2 and old.shape[1] > 1 and old.dtype.kind == "f":
             found = _flips(name, old, new)
             flips += found
@@ -172,47 +186,73 @@ def compare(
     return Proof(rows, images, tolerance, agreement, tuple(errors), tuple(flips))
 
 
-def _worst_channel(
-    name: str, old: NDArray[Any], new: NDArray[Any], again: NDArray[Any] | None, tolerance: float
+def _worst_channel(  # noqa: PLR0913  the comparison of one output is all of these
+    name: str,
+    old: NDArray[Any],
+    new: NDArray[Any],
+    again: Sequence[NDArray[Any]],
+    tolerance: float,
+    *,
+    ties: bool,
 ) -> OutputError:
-    before = _by_channel(old)
-    if not before.size:
+    if not old.size:
         return OutputError(name, 0, 0.0, 0.0, tolerance)
-    if not np.isfinite(before).any():
+    if not np.isfinite(old).any():
         raise ProofError(f"output {name!r} of the original has no finite value: nothing to compare")
-    together = _are_probabilities(old)
-    errors, peaks = _errors(before, _by_channel(new), together=together)
-    allowed = np.full(len(before), tolerance)
-    if again is not None:
-        first = before if again.shape == old.shape else _by_channel(old[: len(again)])
-        rounding, _ = _errors(first, _by_channel(again), together=together)
-        allowed = np.clip(NOISE_FACTOR * rounding, tolerance, NOISE_CAP * tolerance)
+    last = old.ndim - 1
+    axes = [1, last] if last > 1 and old.size >= FEWEST * old.shape[last] else [1]
     entries = (
-        OutputError(name, channel, float(error), float(peak), float(limit))
-        for channel, (error, peak, limit) in enumerate(zip(errors, peaks, allowed, strict=True))
+        entry
+        for axis in axes
+        for entry in _channels(name, old, new, again, axis=axis, tolerance=tolerance, ties=ties)
     )
     return max(entries, key=lambda entry: entry.excess)
 
 
-def _by_channel(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return (channels, rest): axis 1 is the channel; without one, all values are one channel."""
+def _channels(  # noqa: PLR0913  the comparison of one axis is all of these
+    name: str,
+    old: NDArray[Any],
+    new: NDArray[Any],
+    again: Sequence[NDArray[Any]],
+    *,
+    axis: int,
+    tolerance: float,
+    ties: bool,
+) -> Iterator[OutputError]:
+    before = _by_channel(old, axis)
+    together = _are_probabilities(old, axis)
+    errors, peaks = _errors(before, _by_channel(new, axis), together=together)
+    allowed = np.full(len(before), tolerance)
+    for values in again:
+        first = before if values.shape == old.shape else _by_channel(old[: len(values)], axis)
+        rounding, _ = _errors(first, _by_channel(values, axis), together=together)
+        allowed = np.clip(NOISE_FACTOR * rounding, allowed, NOISE_CAP * tolerance)
+    if ties:
+        allowed[:] = NOISE_CAP * tolerance
+        allowed = np.where(errors <= allowed, np.maximum(allowed, peaks / PEAK_FACTOR), allowed)
+    for channel, (error, peak, limit) in enumerate(zip(errors, peaks, allowed, strict=True)):
+        yield OutputError(name, channel, float(error), float(peak), float(limit), axis)
+
+
+def _by_channel(values: NDArray[Any], axis: int) -> NDArray[np.float64]:
+    """Return (channels, rest); without such an axis, all values are one channel."""
     if values.ndim < 2:
         return values.reshape(1, -1).astype(np.float64)
-    channels = values.shape[1]
+    channels = values.shape[axis]
     return (
-        np.moveaxis(values, 1, 0)
+        np.moveaxis(values, axis, 0)
         .reshape(channels, values.size // max(1, channels))
         .astype(np.float64)
     )
 
 
-def _are_probabilities(values: NDArray[Any]) -> bool:
-    """Whether every row is a distribution over axis 1: within 0 to 1, and 1 in sum."""
-    if values.ndim < 2 or values.shape[1] < 2 or values.dtype.kind != "f":
+def _are_probabilities(values: NDArray[Any], axis: int) -> bool:
+    """Whether every row is a distribution over `axis`: within 0 to 1, and 1 in sum."""
+    if values.ndim < 2 or values.shape[axis] < 2 or values.dtype.kind != "f":
         return False
     wide = values.astype(np.float64)
     in_range = bool((wide >= 0).all() and (wide <= 1 + SUM_SLACK).all())
-    return in_range and bool(np.abs(wide.sum(axis=1) - 1).max() < SUM_SLACK)
+    return in_range and bool(np.abs(wide.sum(axis=axis) - 1).max() < SUM_SLACK)
 
 
 def _errors(

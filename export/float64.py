@@ -42,12 +42,14 @@ def run_float64(
         return None
     wide = {n: v.astype(np.float64) if v.dtype == np.float32 else v for n, v in feeds.items()}
     try:
-        evaluator = ReferenceEvaluator(widened(read), new_ops=[Conv, MaxPool, AveragePool])
+        evaluator = ReferenceEvaluator(widened(read), new_ops=OPERATORS)
         with np.errstate(all="ignore"):
             values = evaluator.run(None, wide)
     except Exception:  # noqa: BLE001 - whatever it cannot compute, it has no figure for
         return None
     outputs = dict(zip([info.name for info in read.graph.output], values, strict=True))
+    if not all(isinstance(value, np.ndarray | np.generic) for value in outputs.values()):
+        return None  # a sequence or a map
     narrow = any(v.dtype.kind == "f" and v.dtype != np.float64 for v in outputs.values())
     return None if narrow else outputs
 
@@ -114,6 +116,23 @@ class AveragePool(OpRun):  # type: ignore[misc]
         if settings.get("count_include_pad"):
             return (total / np.prod(kernel),)
         return (total / sum(_views(np.ones_like(x), kernel, settings, 0.0)),)
+
+
+class DequantizeLinear(OpRun):  # type: ignore[misc]
+    """Numbers of integers, one scale or one a channel; the reference has none before opset 19."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, scale: Any, zero: Any = None, **settings: Any) -> tuple[Any]:
+        if settings.get("block_size") or settings.get("output_dtype"):
+            raise NotImplementedError("a scale of blocks, an output type of its own")
+        axis = settings.get("axis", 1) % max(1, x.ndim)
+        shape = [-1 if place == axis else 1 for place in range(x.ndim)] if scale.size > 1 else []
+        shift = 0.0 if zero is None else zero.astype(np.float64).reshape(shape)
+        return ((x.astype(np.float64) - shift) * scale.reshape(shape),)
+
+
+OPERATORS = [Conv, MaxPool, AveragePool, DequantizeLinear]
 
 
 def _views(

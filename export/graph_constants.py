@@ -57,8 +57,19 @@ def why_unknown(body: Body, value: str) -> str:
     if value in body.input_names and body.is_stored(value):
         return "only a default, for it is an input of the graph, too: take it out of the inputs"
     producer = body.producer(value)
+    if _is_quantised_constant(body, producer):
+        return "quantised, and stays so: fold the model first and quantise it then"
     origin = f"computed by {producer.label}, " if producer else ""
     return f"{origin}known only at run time"
+
+
+def _is_quantised_constant(body: Body, producer: Node | None) -> bool:
+    """Whether only quantisation, done or simulated, stands between a value and a constant."""
+    while producer is not None and producer.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if body.constant(producer.input(0)) is not None:
+            return True
+        producer = body.producer(producer.input(0))
+    return False
 
 
 def constant_node_value(node: Node, folder: Path | None) -> NDArray[Any] | None:

@@ -56,7 +56,7 @@ def check_parity(
         dict(zip((LOGITS_NAME, PROBABILITIES_NAME), outputs, strict=True)),
         tolerance=tolerance,
         images=0 if images is None else len(images),
-        noise=_torch_outputs(network, pixels, card, torch.float32),
+        noise=[_torch_outputs(network, pixels, card, torch.float32)],
     )
     if not proof.holds:
         raise ProofError(f"the export computes something else: {proof.summary()}", proof)

@@ -25,12 +25,12 @@ _FLOATS = {
     "tensor(float16)": np.float16,
 }
 _INTEGERS = {
-    "tensor(uint8)": (np.uint8, 256),
-    "tensor(int8)": (np.int8, 128),
+    "tensor(uint8)": (np.uint8, 0, 256),
+    "tensor(int8)": (np.int8, -128, 128),
     # Most often an index, a count or a length: small values are the valid ones.
-    "tensor(int32)": (np.int32, 2),
-    "tensor(int64)": (np.int64, 2),
-    "tensor(bool)": (np.bool_, 2),
+    "tensor(int32)": (np.int32, 0, 2),
+    "tensor(int64)": (np.int64, 0, 2),
+    "tensor(bool)": (np.bool_, 0, 2),
 }
 
 
@@ -96,8 +96,8 @@ def _draw(spec: InputSpec, batch: int, size: int, rng: np.random.Generator) -> N
         values = rng.uniform(0.5, 1.5, shape) if len(shape) == 1 else rng.standard_normal(shape)
         return values.astype(_FLOATS[spec.kind])
     if spec.kind in _INTEGERS:
-        dtype, end = _INTEGERS[spec.kind]
-        return rng.integers(0, end, shape).astype(dtype)
+        dtype, start, end = _INTEGERS[spec.kind]
+        return rng.integers(start, end, shape).astype(dtype)
     raise SampleError(
         f"input {spec.name!r} is {spec.kind}; random values are drawn for "
         f"{', '.join([*_FLOATS, *_INTEGERS])}"

@@ -58,12 +58,19 @@ def run(args: argparse.Namespace) -> int:
     check_replaceable(args.output)  # before the work, not after it
     model, folder = open_model(args.model)
     _check_data_is_safe(args, model, folder)
-    with ExitStack() as stack:
-        if any(map(is_external, model.graph.initializer)):
-            # Large folded tensors wait on disk, so that a large model never is in memory whole.
-            waiting = stack.enter_context(staged(args.output, keep=False)).parent.resolve()
-            stack.enter_context(spilling(waiting))
-        _fold_and_write(args, model, folder)
+    said: list[str] = []
+    try:
+        with ExitStack() as stack:
+            if any(map(is_external, model.graph.initializer)):
+                # Large folded tensors wait on disk, so that a large model is never whole in memory.
+                waiting = stack.enter_context(staged(args.output, keep=False)).parent.resolve()
+                stack.enter_context(spilling(waiting))
+            _fold_and_write(args, model, folder, said)
+    finally:
+        # Last: whoever reads this may be gone, and the model is to be written still. Inside the
+        # block, a full or closed standard output would pass for a model that cannot be written.
+        for line in said:
+            print(line)
     return 0
 
 
@@ -95,14 +102,17 @@ def _check_data_is_safe(args: argparse.Namespace, model: ModelProto, folder: Pat
             )
 
 
-def _fold_and_write(args: argparse.Namespace, model: ModelProto, folder: Path) -> None:
+def _fold_and_write(
+    args: argparse.Namespace, model: ModelProto, folder: Path, said: list[str]
+) -> None:
+    """Add to `said` what was done, as it is done."""
     from export.folding import fold_in_place  # noqa: PLC0415 - onnx, as in `run`
     from export.loading import staged, write_model  # noqa: PLC0415 - as above
     from export.validity import blaming  # noqa: PLC0415 - as above
 
     with blaming(args.model):
         report = fold_in_place(model, merge_branches=not args.no_merge, folder=folder)
-    print(report.summary())
+    said.append(report.summary())
     if args.report is not None:
         with atomic_path(args.report) as path:
             path.write_text(report.to_json())
@@ -111,18 +121,20 @@ def _fold_and_write(args: argparse.Namespace, model: ModelProto, folder: Path) -
             f"--strict was given and {len(report.kept)} of {len(report.verdicts)} batch norms "
             f"stay; {args.output} is not written"
         )
-    said = []
     with staged(args.output) as stage:
         write_model(model, stage, folder)
         if not args.no_proof:
             said.append(f"proven: {_proof(args.model, stage, args.check_data)}")
-    # Not inside the block: whoever reads this may be gone, and the model is to be written still.
-    print("\n".join([*said, f"wrote {args.output}"]))
+    said.append(f"wrote {args.output}")
 
 
 def _proof(original: Path, folded: Path, check_data: Path | None) -> str:
     from export.pictures import check_pictures  # noqa: PLC0415 - onnxruntime, only when proving
     from export.proof import prove  # noqa: PLC0415 - as above
+    from export.samples import SampleError  # noqa: PLC0415 - as above
 
     images = check_pictures(check_data, original) if check_data else None
-    return prove(original, folded, images=images).summary()
+    try:
+        return prove(original, folded, images=images).summary()
+    except SampleError as error:
+        raise SampleError(f"{error}; --no-proof writes the model unproven") from error

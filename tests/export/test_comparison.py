@@ -62,9 +62,9 @@ def test_what_the_original_itself_wavers_by_is_allowed_but_only_so_far():
     before = _values()
     moved, wavering = before * (1 + 5e-5), before * (1 + 2e-5)
     assert not _compare(before, moved).holds
-    assert _compare(before, moved, noise={"y": wavering}).holds
+    assert _compare(before, moved, noise=[{"y": wavering}]).holds
     chaos = before + _values(seed=1)
-    assert not _compare(before, before * 1.01, noise={"y": chaos}).holds
+    assert not _compare(before, before * 1.01, noise=[{"y": chaos}]).holds
 
 
 def test_a_class_that_a_confident_model_never_predicts_cannot_refuse_it():
@@ -137,3 +137,34 @@ def test_texts_are_the_same_or_not():
     assert _compare(labels, labels.copy()).holds
     with pytest.raises(ProofError, match="object values, is not the same"):
         _compare(labels, labels[::-1])
+
+
+@pytest.mark.parametrize("shape", [(64, 7, 4), (64, 5, 6, 4)])
+def test_a_small_channel_of_the_last_axis_cannot_hide_either(shape):
+    before = np.random.default_rng(0).standard_normal(shape) * [1, 1, 1e-6, 1]
+    after = before.copy()
+    after[..., 2] *= 1.5
+    proof = _compare(before, after)
+    assert (proof.worst.channel, proof.worst.axis) == (2, len(shape) - 1)
+    assert not proof.holds
+    assert f"channel 2 of axis {len(shape) - 1}" in proof.summary()
+
+
+def test_a_class_never_predicted_is_none_on_the_last_axis_either():
+    logits = np.tile([0.0, 80.0, -80.0], (50, 7, 1)).swapaxes(1, 2)
+    before = _softmax(logits).swapaxes(1, 2)
+    after = before * [1, 1, 1 + 1e-3]
+    assert _compare(before, after).holds
+
+
+def test_a_few_values_on_the_other_side_of_a_step_are_excused_when_told_so():
+    before = np.round(10 * _values(rows=1_000_000))
+    after = before.copy()
+    after[7, 2] += 1
+    assert not _compare(before, after).holds
+    assert _compare(before, after, ties=True).holds
+    after[::100] += 1
+    assert not _compare(before, after, ties=True).holds
+    after = before.copy()
+    after[7, 2] = np.inf
+    assert not _compare(before, after, ties=True).holds

@@ -216,3 +216,17 @@ def test_a_sparse_weight_stays_and_is_called_so():
     del model.graph.initializer[0]
     _, report = fold_model(model)
     assert "is stored as a sparse tensor" in report.kept[0].reason
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_a_quantised_weight_stays_and_is_called_so(simulated):
+    s = Sketch()
+    step, zero = s.constant(np.float32(0.05)), s.constant(np.int8(0))
+    if simulated:  # as training for quantisation writes it
+        weight = s.op("QuantizeLinear", s.constant(s.normal(3, 2, 1, 1)), step, zero)
+    else:
+        weight = s.constant(np.ones((3, 2, 1, 1), np.int8))
+    weight = s.op("DequantizeLinear", weight, step, zero)
+    s.output(s.batch_norm(s.op("Conv", s.input("N", 2, 4, 4), weight), 3))
+    _, report = fold_model(s.model())
+    assert "is quantised, and stays so: fold the model first" in report.kept[0].reason
