@@ -176,7 +176,7 @@ def compare(  # noqa: PLR0913  each is one independent knob of the comparison
             errors.append(OutputError(name, 0, 0.0, 0.0, tolerance))
             continue
         again = [outputs[name] for outputs in noise if name in outputs]
-        errors.append(_worst_channel(name, old, new, again, tolerance, ties=ties))
+        errors.append(_worst_channel(_Output(name, old, new, again), tolerance, ties=ties))
         if old.ndim == 2 and old.shape[1] > 1 and old.dtype.kind == "f":
             found = _flips(name, old, new)
             flips += found
@@ -186,52 +186,46 @@ def compare(  # noqa: PLR0913  each is one independent knob of the comparison
     return Proof(rows, images, tolerance, agreement, tuple(errors), tuple(flips))
 
 
-def _worst_channel(  # noqa: PLR0913  the comparison of one output is all of these
-    name: str,
-    old: NDArray[Any],
-    new: NDArray[Any],
-    again: Sequence[NDArray[Any]],
-    tolerance: float,
-    *,
-    ties: bool,
-) -> OutputError:
-    if not old.size:
-        return OutputError(name, 0, 0.0, 0.0, tolerance)
-    if not np.isfinite(old).any():
-        raise ProofError(f"output {name!r} of the original has no finite value: nothing to compare")
-    last = old.ndim - 1
-    axes = [1, last] if last > 1 and old.size >= FEWEST * old.shape[last] else [1]
-    entries = (
-        entry
-        for axis in axes
-        for entry in _channels(name, old, new, again, axis=axis, tolerance=tolerance, ties=ties)
-    )
+@dataclass(frozen=True)
+class _Output:
+    """One output of both models, and of the original again, all rows or the first ones."""
+
+    name: str
+    before: NDArray[Any]
+    after: NDArray[Any]
+    again: Sequence[NDArray[Any]]
+
+
+def _worst_channel(output: _Output, tolerance: float, *, ties: bool) -> OutputError:
+    before = output.before
+    if not before.size:
+        return OutputError(output.name, 0, 0.0, 0.0, tolerance)
+    if not np.isfinite(before).any():
+        raise ProofError(
+            f"output {output.name!r} of the original has no finite value: nothing to compare"
+        )
+    last = before.ndim - 1
+    axes = [1, last] if last > 1 and before.size >= FEWEST * before.shape[last] else [1]
+    entries = (entry for axis in axes for entry in _channels(output, axis, tolerance, ties=ties))
     return max(entries, key=lambda entry: entry.excess)
 
 
-def _channels(  # noqa: PLR0913  the comparison of one axis is all of these
-    name: str,
-    old: NDArray[Any],
-    new: NDArray[Any],
-    again: Sequence[NDArray[Any]],
-    *,
-    axis: int,
-    tolerance: float,
-    ties: bool,
-) -> Iterator[OutputError]:
-    before = _by_channel(old, axis)
-    together = _are_probabilities(old, axis)
-    errors, peaks = _errors(before, _by_channel(new, axis), together=together)
+def _channels(output: _Output, axis: int, tolerance: float, *, ties: bool) -> Iterator[OutputError]:
+    """Yield every channel along one axis."""
+    before = _by_channel(output.before, axis)
+    together = _are_probabilities(output.before, axis)
+    errors, peaks = _errors(before, _by_channel(output.after, axis), together=together)
     allowed = np.full(len(before), tolerance)
-    for values in again:
-        first = before if values.shape == old.shape else _by_channel(old[: len(values)], axis)
+    for values in output.again:
+        whole = values.shape == output.before.shape
+        first = before if whole else _by_channel(output.before[: len(values)], axis)
         rounding, _ = _errors(first, _by_channel(values, axis), together=together)
         allowed = np.clip(NOISE_FACTOR * rounding, allowed, NOISE_CAP * tolerance)
     if ties:
         allowed[:] = NOISE_CAP * tolerance
         allowed = np.where(errors <= allowed, np.maximum(allowed, peaks / PEAK_FACTOR), allowed)
     for channel, (error, peak, limit) in enumerate(zip(errors, peaks, allowed, strict=True)):
-        yield OutputError(name, channel, float(error), float(peak), float(limit), axis)
+        yield OutputError(output.name, channel, float(error), float(peak), float(limit), axis)
 
 
 def _by_channel(values: NDArray[Any], axis: int) -> NDArray[np.float64]:
