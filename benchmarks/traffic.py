@@ -78,7 +78,7 @@ class Traffic:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         return self._ask(kind, "POST", path, data, right, named)
 
-    def _ask(  # noqa: PLR0913, PLR0917 (a request has this many parts)
+    def _ask(  # noqa: PLR0913, PLR0917 (http.client's four, the name and the answers that are right)
         self,
         kind: str,
         method: str,

@@ -35,7 +35,7 @@ def fold(model: Any, example: Any = None) -> tuple[Any, FoldReport]:
         ProofError: the folded module computes something else.
         TypeError: neither kind of model, or a module without an example.
     """
-    import onnx  # noqa: PLC0415 (importing the package costs nothing)
+    import onnx  # noqa: PLC0415 (so that importing the package loads neither onnx nor torch)
 
     if isinstance(model, onnx.ModelProto):
         from export.folding import fold_model  # noqa: PLC0415 (as above)

@@ -35,4 +35,4 @@ def begin(work: Callable[[], T], threads: Executor | None = None) -> asyncio.Fut
     try:
         return asyncio.get_running_loop().run_in_executor(threads, work)
     except RuntimeError as error:
-        raise NotReadyError(f"no thread to read the request in ({error}); try again") from error
+        raise NotReadyError(f"no thread for this request ({error}); try again") from error

@@ -142,5 +142,5 @@ async def test_a_picture_that_finds_no_thread_may_come_again(no_thread, threads)
     with no_thread():
         outcomes = await decoder.decode(files, 8, 8)
     assert [isinstance(outcome, NotReadyError) for outcome in outcomes] == [False, True, True]
-    assert "no thread to read the request in" in str(outcomes[1])
+    assert "no thread for this request" in str(outcomes[1])
     assert {pixels.shape for pixels in await decoder.decode(files, 8, 8)} == {(8, 8, 3)}

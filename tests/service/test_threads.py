@@ -25,6 +25,6 @@ async def test_errors_are_passed_on(size):
 
 
 async def test_a_request_that_finds_no_thread_may_try_again(no_thread):
-    with no_thread(), pytest.raises(NotReadyError, match="no thread to read the request in"):
+    with no_thread(), pytest.raises(NotReadyError, match="no thread for this request"):
         await by_size(INLINE_BYTES, dict)
     assert await by_size(INLINE_BYTES, dict) == {}
