@@ -48,6 +48,7 @@ ENV PATH=/opt/app/bin:/opt/flatfold/bin:$PATH \
     PYTHONPYCACHEPREFIX=/opt/app/pycache \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
+    FLATFOLD_WORKERS=1 \
     FLATFOLD_HOST=0.0.0.0 \
     FLATFOLD_PORT=8000 \
     FLATFOLD_MODELS=/models

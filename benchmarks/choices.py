@@ -24,9 +24,10 @@ from benchmarks.load import Measured, drive, script
 from benchmarks.machine import commit, cpu
 
 WAYS: dict[str, list[str]] = {
-    "as it comes: one process, a thread a core": [],
-    "one process, one thread": ["--threads", "1"],
-    "two processes, one thread each": ["--workers", "2"],
+    "as it comes: a process a core": [],
+    "one process, a thread a core": ["--workers", "1"],
+    "one process, one thread": ["--workers", "1", "--threads", "1"],
+    "two processes, one thread each": ["--workers", "2", "--threads", "1"],
     "two processes, two threads each": ["--workers", "2", "--threads", "2"],
     "no batches": ["--max-batch", "1"],
     "batches of up to 8": ["--max-batch", "8"],

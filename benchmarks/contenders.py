@@ -126,6 +126,15 @@ CONTENDERS = (
         binary="flatfold",
     ),
     Contender(
+        "ours-single",
+        "flatfold serve --workers 1",
+        HERE,
+        ("flatfold",),
+        ("serve", "{model}", "--port", "{port}", "--workers", "1"),
+        PICTURES,
+        binary="flatfold",
+    ),
+    Contender(
         "starlette",
         "hand-tuned Starlette, unbatched, inline, 2 workers",
         "starlette",

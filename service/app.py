@@ -20,8 +20,10 @@ from service.gate import Gate
 from service.hot import find_hot
 from service.logs import silence_libtiff
 from service.metrics import Metrics
+from service.neighbours import Neighbours
 from service.repository import Repository
 from service.runtime import RuntimeOptions
+from service.shared import shared_folder
 from service.state import State
 from service.tracing import make_tracing
 
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
     from service.config import Settings
     from service.model import Model
+
+# What a process with one core may compute in its event loop: about as long as it decodes there. A
+# hop to a thread and back costs a tenth of it and more.
+INLINE_SECONDS = 0.002
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +61,10 @@ def build_state(settings: Settings) -> State:
     """Return the service's parts, nothing of them running yet."""
     silence_libtiff()
     cores = usable_cores()
-    threads = settings.threads or max(1, cores // settings.workers)
+    share = max(1, cores // max(1, settings.workers))
+    threads = settings.threads or share
+    folder = shared_folder() if settings.workers > 1 else None
+    neighbours = None if folder is None else Neighbours(folder)
     metrics = Metrics()
 
     def make_batcher(model: Model) -> Batcher:
@@ -64,13 +73,15 @@ def build_state(settings: Settings) -> State:
         def run(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
             return model.run({name: rows})
 
-        return Batcher(
+        batcher = Batcher(
             run,
             max_batch=model.max_batch,
             max_queue=settings.max_queue,
             on_batch=lambda rows, seconds, wait: metrics.batch(model.name, rows, seconds, wait),
             name=model.name,
         )
+        batcher.inline = INLINE_SECONDS if share == 1 else 0.0
+        return batcher
 
     repository = Repository(
         [Path(path) for path in settings.models] or [default_model()],
@@ -79,14 +90,19 @@ def build_state(settings: Settings) -> State:
             provider=settings.provider,
             intra_op_threads=threads,
             half_precision=settings.precision == "fp16",
+            # Who names a number of threads gets that number.
+            all_cores=threads if settings.threads else cores,
+            alone=None if neighbours is None else neighbours.idle,
         ),
         card=_card_from_flags(settings),
         default=settings.default_model or None,
         max_batch=settings.max_batch,
     )
     decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
-    decoder = Decoder(decoders, settings.max_pixels)
-    return State(settings, repository, metrics, decoder, tracing=make_tracing())
+    decoder = Decoder(decoders, settings.max_pixels, one_core=share == 1)
+    return State(
+        settings, repository, metrics, decoder, neighbours=neighbours, tracing=make_tracing()
+    )
 
 
 def default_model() -> Path:

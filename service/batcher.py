@@ -1,13 +1,16 @@
 """Greedy batching: an idle runtime takes what is there; what comes while it runs goes next.
 
 There is no polling and no waiting for a batch to fill. The runtime's thread takes its next batch by
-itself, so that it need not wait for an event loop that is busy decoding and answering. The batcher
-knows rows and a function that maps a batch of rows to arrays; it knows nothing of HTTP or models.
+itself, so that it need not wait for an event loop that is busy decoding and answering. Where loop
+and thread share one core, a batch that takes less time than the way to the thread and back is run
+by the loop itself. The batcher knows rows and a function that maps a batch of rows to arrays; it
+knows nothing of HTTP or models.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -19,19 +22,17 @@ import numpy as np
 
 from service.errors import (
     DeadlineExceededError,
-    InternalError,
     NotReadyError,
     OverloadedError,
     PayloadTooLargeError,
 )
 from service.executions import Execution
+from service.together import Arrays, Outcomes, run_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-
-Arrays = dict[str, "NDArray[Any]"]
 
 
 class _Entry:
@@ -63,6 +64,9 @@ class Batcher:
             request of one batch more, of which the first runs at once.
         on_batch: told of each call: rows, seconds in it, and the longest wait before it in seconds.
         name: for the thread's name.
+
+    Attributes:
+        inline: seconds; batches that are expected to take no longer run in the event loop.
     """
 
     def __init__(
@@ -78,12 +82,15 @@ class Batcher:
         self.max_batch = max_batch
         self.max_queue = max_queue
         self.on_batch = on_batch
+        self.inline = 0.0
+        self._row_seconds = math.inf  # of the last batch: nothing is known of the first
         self._queue: deque[_Entry] = deque()
         self.queued = 0  # rows waiting
         self.running = 0  # rows in the runtime
         # Guards the queue, its count and `_busy`: the event loop adds, the runtime's thread takes.
         self._lock = Lock()
-        self._busy = False  # the thread will look at the queue again before it rests
+        self._busy = False  # somebody will look at the queue again before resting
+        self._here: asyncio.Handle | None = None  # the event loop will
         self._end: Future[None] | None = None  # of the thread; set when the batcher is shut
         self._new_thread = partial(ThreadPoolExecutor, 1, thread_name_prefix=f"infer-{name}")
         self._thread = self._new_thread()
@@ -160,15 +167,32 @@ class Batcher:
             self._queue.append(entry)
             self.queued += len(rows)
             idle, self._busy = not self._busy, True
-        if idle:
+        if idle and self._is_short():
+            self._here = loop.call_soon(self._run_here, loop)  # with all that has come by then
+        elif idle:
             self._start(loop)
         return entry.answer
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the thread look at the queue; it begins with the first request.
+    def _is_short(self) -> bool:
+        """Whether what waits is expected to take no longer than may be spent in the event loop."""
+        rows = min(self.queued, self.max_batch)
+        return bool(self.inline) and rows * self._row_seconds <= self.inline
 
-        Raises:
-            NotReadyError: the system has no thread left. Whoever comes next tries again.
+    def _run_here(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run what is there in the event loop, which then reads what came before it goes on."""
+        self._here = None
+        if self.queued and not self._is_short():
+            self._start(loop)
+        elif batch := self._take():
+            wait = monotonic() - batch[0].arrived
+            outcomes, seconds = self._run_timed(batch)
+            self._here = loop.call_soon(self._run_here, loop)
+            self._finish(batch, outcomes, seconds, wait)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the thread look at the queue; it begins with the first requests.
+
+        Where the system has no thread left, these fail, and whoever comes next tries again.
         """
         batch = self._take()
         try:
@@ -178,8 +202,9 @@ class Batcher:
             with self._lock:
                 self._busy, self.running = False, 0
             for entry in batch:
-                entry.answer.cancel()
-            raise NotReadyError(f"no thread to run the model in ({error}); try again") from error
+                entry.answer.set_exception(
+                    NotReadyError(f"no thread to run the model in ({error}); try again")
+                )
 
     def _expire(self, entry: _Entry) -> None:
         """Answer a request whose deadline passed, whether it waits or runs."""
@@ -193,9 +218,15 @@ class Batcher:
         """Run `batch`, then the next ones as long as anything waits; in the runtime's thread."""
         while batch:
             wait = monotonic() - batch[0].arrived
-            outcomes, seconds = _run_batch(self._run, [entry.rows for entry in batch])
+            outcomes, seconds = self._run_timed(batch)
             loop.call_soon_threadsafe(self._finish, batch, outcomes, seconds, wait)
             batch = self._take()
+
+    def _run_timed(self, batch: list[_Entry]) -> Outcomes:
+        """Run `batch`, and remember what a row of it took."""
+        outcomes, seconds = run_together(self._run, [entry.rows for entry in batch])
+        self._row_seconds = seconds / sum(len(entry.rows) for entry in batch)
+        return outcomes, seconds
 
     def _take(self) -> list[_Entry]:
         """Remove and return the next entries, max_batch rows at most; the dead are dropped."""
@@ -233,45 +264,11 @@ class Batcher:
 
     async def drain(self) -> None:
         """Take nothing more, wait until everything queued is answered, and end the thread."""
+        if self._here is not None:
+            self._here.cancel()
+            self._here = None
+            self._start(asyncio.get_running_loop())
         if self._end is None:
             self._end = self._thread.submit(lambda: None)  # comes behind all that is queued
             self._thread.shutdown(wait=False)
         await asyncio.shield(asyncio.wrap_future(self._end))
-
-
-_Outcome = tuple[list["Arrays | Exception"], float]
-
-
-def _run_batch(run: Callable[[NDArray[Any]], Arrays], parts: list[NDArray[Any]]) -> _Outcome:
-    """Run the parts as one batch; when that throws, each alone, so that only the bad one fails."""
-    started = monotonic()
-    try:
-        outcomes: list[Arrays | Exception] = list(_split(run, parts))
-    except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions share no base class)
-        outcomes = [_internal(error)]
-        if len(parts) > 1:
-            outcomes = [_run_batch(run, [part])[0][0] for part in parts]
-    return outcomes, monotonic() - started
-
-
-def _split(run: Callable[[NDArray[Any]], Arrays], parts: list[NDArray[Any]]) -> list[Arrays]:
-    arrays = run(parts[0] if len(parts) == 1 else np.concatenate(parts))
-    total = sum(len(part) for part in parts)
-    for name, array in arrays.items():
-        if array.ndim == 0 or len(array) != total:
-            raise InternalError(
-                f"the model gave {array.shape} for {name!r}; expected {total} rows, one a picture"
-            )
-    answers = []
-    start = 0
-    for part in parts:
-        stop = start + len(part)
-        answers.append({name: array[start:stop] for name, array in arrays.items()})
-        start = stop
-    return answers
-
-
-def _internal(error: Exception) -> Exception:
-    if isinstance(error, InternalError):
-        return error
-    return InternalError(f"the model failed to run: {error}")

@@ -46,7 +46,12 @@ class Settings:
     threads: int = _setting(
         0, "threads of one inference; 0 shares the cores among workers", low=0, high=1024
     )
-    workers: int = _setting(1, "processes that share the port", low=1, high=256)
+    workers: int = _setting(
+        0,
+        "processes that share the port; 0 for one a core, up to 4, and for 1 on a GPU",
+        low=0,
+        high=256,
+    )
     max_batch: int = _setting(
         0, "most pictures in one inference; 0 for 16 on a CPU, measured on a GPU", low=0
     )

@@ -1,12 +1,24 @@
-"""How many CPU cores this process may use: its affinity, and the container's quota."""
+"""How many CPU cores this process may use, and how many processes make the most of them."""
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import math
 import os
+import sys
 from pathlib import Path
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "quota period" or "max period", microseconds
+from service.shared import why_no_folder
+
+# Processes share most pages of code, but each has the models and what it computes with them.
+MOST_WORKERS = 4
+MEMORY_EACH = 256 << 20  # bytes of a container's limit
+# cgroup v2: "quota period" or "max period" in microseconds; bytes or "max".
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_MEMORY = Path("/sys/fs/cgroup/memory.max")
+
+logger = logging.getLogger(__name__)
 
 
 def usable_cores() -> int:
@@ -19,3 +31,40 @@ def usable_cores() -> int:
         return max(1, min(cores, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):
         return cores
+
+
+def worker_count(provider: str) -> int:
+    """Return how many processes serve best: one for a GPU, else one a core, four at most.
+
+    One Python process decodes and answers on one core at a time, however many there are. Each has
+    its own copy of the models, though, and four keep many cores busy with threads. In a container
+    of little memory there are fewer.
+
+    Args:
+        provider: as in the settings.
+    """
+    if sys.platform == "win32" or not _is_cpu(provider):
+        return 1
+    if reason := why_no_folder():
+        logger.info("one process serves: several need a folder for temporary files: %s", reason)
+        return 1
+    return max(1, min(usable_cores(), MOST_WORKERS, _memory() // MEMORY_EACH))
+
+
+def _memory() -> int:
+    """Return the bytes that a container's limit allows."""
+    try:
+        return int(_MEMORY.read_text())
+    except (OSError, ValueError):
+        return sys.maxsize
+
+
+def _is_cpu(provider: str) -> bool:
+    """Whether onnxruntime's own CPU provider will run the models; it is not imported for that."""
+    if provider != "auto":
+        return provider == "cpu"
+    package = importlib.util.find_spec("onnxruntime")
+    folders = package.submodule_search_locations if package else None
+    others = "*onnxruntime_providers_*"
+    libraries = {file.stem for folder in folders or () for file in Path(folder).rglob(others)}
+    return libraries <= {"libonnxruntime_providers_shared"}

@@ -67,7 +67,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, send, self._state)
-        self._state.in_flight += 1
+        self._begin()
         try:
             await self._answer(exchange, receive)
         except asyncio.CancelledError:
@@ -86,8 +86,19 @@ class Gate:
                 logger.exception("request %s failed", _printable(exchange.id))
             await exchange.fail(as_service_error(error))
         finally:
-            self._state.in_flight -= 1
+            self._end()
             exchange.finish()
+
+    def _begin(self) -> None:
+        """Count a request in; the first one is work, and other processes may want to know."""
+        self._state.in_flight += 1
+        if self._state.in_flight == 1 and self._state.neighbours is not None:
+            self._state.neighbours.working(True)
+
+    def _end(self) -> None:
+        self._state.in_flight -= 1
+        if self._state.in_flight == 0 and self._state.neighbours is not None:
+            self._state.neighbours.working(False)
 
     async def _answer(self, exchange: _Exchange, receive: Receive) -> None:
         state, path = self._state, exchange.scope["path"]

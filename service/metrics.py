@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter as Counts
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import (
@@ -17,15 +16,16 @@ from prometheus_client import (
     values,
 )
 
+from service.shared import shared_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from prometheus_client import Metric
 
     from service.repository import Repository
 
-# Set by the parent of several workers: the folder that they share, their metrics in it.
-SHARED_FOLDER = "FLATFOLD_SHARED_FOLDER"
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -36,7 +36,7 @@ class Metrics:
     """The service's metrics; used from the event loop's thread."""
 
     def __init__(self) -> None:
-        _count_in(os.environ.get(SHARED_FOLDER))
+        _count_in(shared_folder())
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "flatfold_requests", "Requests answered.", ("route", "status"), registry=registry
@@ -137,14 +137,15 @@ class Metrics:
     def exposition(self, repository: Repository, in_flight: int) -> bytes:
         """Return the metrics as text, of all workers when there are several."""
         self.gauge(repository, in_flight)
-        if SHARED_FOLDER not in os.environ:
+        folder = shared_folder()
+        if folder is None:
             return generate_latest(self._registry)
         whole = CollectorRegistry()
-        whole.register(_Merged(os.environ[SHARED_FOLDER]))
+        whole.register(_Merged(folder))
         return generate_latest(whole)
 
 
-def _count_in(folder: str | None) -> None:
+def _count_in(folder: Path | None) -> None:
     """Have the metrics that are made from here on count in `folder`, and in memory where None.
 
     prometheus_client has a variable of its own for that, and reads it at its import; but one that
@@ -153,7 +154,7 @@ def _count_in(folder: str | None) -> None:
     if folder is None:
         values.ValueClass = values.MutexValue
     else:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # theirs
 
 
@@ -164,8 +165,8 @@ class _Merged:
     for a damaged one.
     """
 
-    def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
         files = [str(file) for file in self._folder.glob("*.db") if _written(file)]
@@ -178,8 +179,3 @@ def _written(file: Path) -> bool:
         return file.stat().st_size > 0
     except FileNotFoundError:  # of a worker that just died
         return False
-
-
-def forget_worker(pid: int) -> None:
-    """Leave out what a worker that died had waiting and running; what it counted stays."""
-    multiprocess.mark_process_dead(pid, os.environ[SHARED_FOLDER])  # type: ignore[no-untyped-call]  # theirs

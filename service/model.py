@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from service.batch_size import ON_CPU, BatchError, worthwhile_batch
+from service.elastic import ElasticSession
 from service.executions import Executions
 from service.graph import ModelError, check_card, read_card, read_tensors
 from service.probe import ProbeError, probe
@@ -163,6 +164,7 @@ class Model:
             ModelError: it does not run a batch of one, or of `max_batch`.
         """
         if not self.batchable:
+            self._settle()
             return
         try:
             self._seconds(1)
@@ -171,17 +173,26 @@ class Model:
                 logger.info("model %s takes batches of up to %s", self.name, max_batch)
             self.max_batch = max_batch or ON_CPU
             self._seconds(self.max_batch)
+            self._settle(1, self.max_batch)
         except BatchError as error:
             raise ModelError(str(error)) from error
         self.executions = Executions()
 
+    def _settle(self, *batches: int) -> None:
+        """Let a session that takes all cores join in, warmed by batches of so many rows."""
+        if isinstance(self._session, ElasticSession):
+            self._session.settle(self._zeros(rows) for rows in batches)
+
+    def _zeros(self, rows: int) -> dict[str, NDArray[Any]]:
+        spec = self.inputs[0]
+        return {spec.name: np.zeros((rows, *spec.shape[1:]), spec.dtype)}
+
     def _seconds(self, rows: int) -> float:
         """Return the seconds that a batch of `rows` rows of zeros takes."""
-        spec = self.inputs[0]
         try:
-            zeros = np.zeros((rows, *spec.shape[1:]), spec.dtype)
+            zeros = self._zeros(rows)
             started = perf_counter_ns()
-            self.run({spec.name: zeros})
+            self.run(zeros)
         except Exception as error:
             raise BatchError(f"{self.path} does not run a batch of {rows}: {error}") from error
         return (perf_counter_ns() - started) / 1e9

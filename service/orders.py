@@ -22,6 +22,7 @@ from flatfold.contract.files import atomic_path
 from service.errors import InternalError, NotReadyError, ServiceError
 from service.model import ModelError
 from service.repeating import repeat
+from service.shared import receipts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ class Orders:
 
     def __init__(self, folder: Path, repository: Repository, worker: str | None = None) -> None:
         self._orders = folder / "orders"
-        self._receipts = folder / "receipts"
+        self._receipts = receipts(folder)
         for each in (self._orders, self._receipts):
             each.mkdir(exist_ok=True)
         self._repository = repository
@@ -135,16 +136,6 @@ class Orders:
     def _sign(self, name: str, serial: int, failure: str) -> None:
         self._done[name] = (serial, failure)
         _write(self._receipts / self._worker, self._done)
-
-
-def forget_worker(folder: Path, worker: str) -> None:
-    """Have nobody wait for a worker that has ended.
-
-    Args:
-        folder: as `Orders` has it.
-        worker: its name there.
-    """
-    (folder / "receipts" / worker).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Any:

@@ -9,14 +9,16 @@ import contextlib
 import functools
 import io
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
 from flatfold.contract.errors import FlatfoldError
+from service.elastic import ElasticSession
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PROVIDERS: dict[str, str] = {
@@ -56,18 +58,22 @@ class RuntimeOptions:
         intra_op_threads: threads inside one operator on the CPU; 0 for one a core.
         half_precision: compute in float16 whatever the file says; TensorRT can. The others keep
             to the file, which `flatfold export --precision fp16` writes in float16.
+        all_cores: threads on the CPU while `alone` says True; of no effect where that is None.
+        alone: whether the server's other processes have nothing to do.
     """
 
     provider: str = "auto"
     intra_op_threads: int = 0
     half_precision: bool = False
+    all_cores: int = 0
+    alone: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
 class OpenSession:
     """An onnxruntime session and the provider that runs it, a key of `PROVIDERS`."""
 
-    session: onnxruntime.InferenceSession
+    session: onnxruntime.InferenceSession | ElasticSession
     provider: str
 
 
@@ -85,7 +91,7 @@ def open_session(path: Path, options: RuntimeOptions) -> OpenSession:
         # onnxruntime itself falls back when a provider's libraries do not load: look what it took.
         if session is not None and PROVIDERS[name] in session.get_providers():
             _check_precision(name, options)
-            return OpenSession(session, name)
+            return OpenSession(_elastic(session, path, name, options), name)
         if options.provider != "auto" and session is not None:
             raise ProviderError(
                 f"--provider {name} did not start: onnxruntime fell back to "
@@ -94,6 +100,18 @@ def open_session(path: Path, options: RuntimeOptions) -> OpenSession:
             )
         logger.warning("provider %s is installed but did not start; trying the next", name)
     raise ProviderError("onnxruntime has no CPU provider; install the onnxruntime package again")
+
+
+def _elastic(
+    session: onnxruntime.InferenceSession, path: Path, name: str, options: RuntimeOptions
+) -> onnxruntime.InferenceSession | ElasticSession:
+    """Return the session, joined by one on all cores where there are cores to be had."""
+    if options.alone is None or name != "cpu" or options.all_cores <= options.intra_op_threads:
+        return session
+    whole = _try_provider(
+        path, name, replace(options, intra_op_threads=options.all_cores), last=True
+    )
+    return ElasticSession(session, whole, options.alone)
 
 
 def _try_provider(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -16,10 +14,10 @@ from service.app import build_app
 from service.graceful import GracefulServer
 from service.listening import BACKLOG, announce, bind
 from service.memory import give_back
-from service.metrics import SHARED_FOLDER
 from service.orders import Orders
 from service.protocol import PatientProtocol
 from service.repeating import repeat
+from service.shared import shared_folder
 from service.v2.shared_statistics import SharedStatistics
 from service.watch import Watcher
 
@@ -98,9 +96,9 @@ def _background(state: State) -> Iterator[Coroutine[None, None, None]]:
     """Yield what goes on beside the requests: following the model folder, and other workers."""
     if state.settings.watch:
         yield Watcher(state.repository).run(state.settings.watch)
-    if state.orders is not None:
+    if state.orders is not None and (folder := shared_folder()):
         yield state.orders.follow()
-        state.statistics = SharedStatistics(Path(os.environ[SHARED_FOLDER]), state.repository)
+        state.statistics = SharedStatistics(folder, state.repository)
         yield state.statistics.follow()
         yield _gauge(state)
 
@@ -118,8 +116,7 @@ async def _run(
     server: GracefulServer, listeners: list[socket.socket], started: Started, *, tolerant: bool
 ) -> None:
     state = server.state
-    if state.settings.workers > 1:
-        folder = Path(os.environ[SHARED_FOLDER])
+    if state.settings.workers > 1 and (folder := shared_folder()):
         state.orders = Orders(folder, state.repository)
     await state.repository.open(tolerant=tolerant)
     if not state.repository.ready:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from service.config import Settings
     from service.decode import Decoder
     from service.metrics import Metrics
+    from service.neighbours import Neighbours
     from service.orders import Orders
     from service.repository import Repository
     from service.tracing import Tracing
@@ -30,6 +31,7 @@ class State:
         in_flight: requests being handled.
         orders: carries load and unload to every worker; None where there is only this one.
         statistics: knows the other workers' totals; None likewise.
+        neighbours: the server's other processes; None likewise.
         tracing: makes spans; None where OpenTelemetry is not set up.
     """
 
@@ -43,4 +45,5 @@ class State:
     in_flight: int = 0
     orders: Orders | None = None
     statistics: SharedStatistics | None = None
+    neighbours: Neighbours | None = None
     tracing: Tracing | None = None

@@ -1,4 +1,8 @@
-"""One server process of several: how its parent sees it, and what it does itself."""
+"""One server process of several, as its parent sees it.
+
+What it does itself is in `service.worker_process`, which the parent never imports: it serves
+nothing, and would be the larger and the slower by all that serving needs.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +13,22 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 from multiprocessing import resource_tracker
-from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flatfold.contract.errors import FlatfoldError
-from service import logs, metrics, orders
-from service.dealing import PAUSE
-from service.descriptors import is_room_for
-from service.server import make_server, run_server
+from service.news import END, READY, REPLACED
+from service.shared import SHARED_FOLDER, forget_worker, shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.context import ForkServerContext, SpawnContext
+    from multiprocessing.process import BaseProcess
+    from pathlib import Path
 
     from service.config import Settings
-
-# What a worker says: its state, a space and a text where there is one, and the end.
-_READY, _FAILED, LEAVING = b"ready", b"failed", b"leaving"
-_END = b"\0"
-# What goes over its line: connections, each with one byte, and this.
-_REPLACED = b"r"
 
 SLOW_START = 60.0  # seconds until a start that takes long is logged, again and again
 
@@ -51,11 +49,12 @@ class Worker:
         # socket that it came over ends in an error, and libuv keeps errors to itself.
         self._news, news = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._unread = b""
-        context = multiprocessing.get_context("spawn")
-        self._process: SpawnProcess = context.Process(
-            target=work, args=(settings, line, news), kwargs={"tolerant": replaces}
+        self._process: BaseProcess = _context().Process(
+            target=_work,
+            args=(settings, line, news),
+            kwargs={"tolerant": replaces, "folder": shared_folder()},
         )
-        with _without_interrupts():
+        with _without_signals():
             self._process.start()
         line.close()
         news.close()
@@ -87,7 +86,7 @@ class Worker:
             waited = monotonic() - began
             logger.warning("worker process %d is still starting after %.0f s", self.pid, waited)
         kind, _, text = hearing.result().partition(b" ")
-        if kind != _READY:
+        if kind != READY:
             self.forget()
             raise FlatfoldError(text.decode() or "a worker ended while it started")
         self.ready = True
@@ -96,12 +95,12 @@ class Worker:
     async def hear(self) -> bytes:
         """Return the next of the worker's news; b"" when it has ended."""
         loop = asyncio.get_running_loop()
-        while _END not in self._unread:
+        while END not in self._unread:
             more = await loop.sock_recv(self._news, 65_536)
             if not more:
                 return b""
             self._unread += more
-        said, _, self._unread = self._unread.partition(_END)
+        said, _, self._unread = self._unread.partition(END)
         return said
 
     def give(self, connection: socket.socket) -> bool:
@@ -136,78 +135,60 @@ class Worker:
         """
         if replaced:
             with contextlib.suppress(OSError):  # no room, or it is dead
-                self._line.send(_REPLACED)
+                self._line.send(REPLACED)
         self._line.shutdown(socket.SHUT_WR)
 
     def forget(self) -> None:
         """Leave it out of what the others add up and wait for: it has ended."""
-        metrics.forget_worker(self.pid)
-        orders.forget_worker(Path(os.environ[metrics.SHARED_FOLDER]), str(self.pid))
+        if folder := shared_folder():
+            forget_worker(folder, self.pid)
 
     def kill(self) -> None:
         """End it."""
         self._process.kill()
 
 
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Have a process that starts here hear no SIGINT until it has said what to do about one.
+def _context() -> ForkServerContext | SpawnContext:
+    """Return how a worker's process is made.
 
-    A terminal's Ctrl+C goes to all processes: one that imports its modules would show where.
+    On Linux it is forked from one that has imported all that serving needs, but neither serves nor
+    has threads: workers share these pages, and start in a fraction of the time. Elsewhere system
+    libraries do not stand a fork.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["service.worker_process"])
+    return context
+
+
+@contextlib.contextmanager
+def _without_signals() -> Iterator[None]:
+    """Have a process that starts here hear no signal until it has said what to do about one.
+
+    A terminal's Ctrl+C, and systemd's SIGTERM, go to all processes: one that imports its modules
+    would show where, and what the workers are forked from would be gone.
     """
     resource_tracker.ensure_running()  # its own start lets signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    blocked = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def work(
-    settings: Settings, line: socket.socket, news: socket.socket, *, tolerant: bool = False
+def _work(
+    settings: Settings,
+    line: socket.socket,
+    news: socket.socket,
+    *,
+    tolerant: bool,
+    folder: Path | None,
 ) -> None:
-    """Be a worker: serve what comes over `line`, and say over `news` how it goes.
+    """Be a worker; in the process itself, which alone needs what serving needs."""
+    from service.worker_process import work  # noqa: PLC0415 (see above)
 
-    Args:
-        settings: of the server.
-        line: brings connections; its end means to finish.
-        news: takes what the parent should know.
-        tolerant: models that cannot be served are left out.
-    """
-    logs.configure(settings.log_level, settings.log_format)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl+C is the parent's to handle
-
-    def say(kind: bytes, text: str = "") -> None:
-        with contextlib.suppress(OSError):  # the parent is gone, as the line's end will say
-            news.sendall(kind + b" " * bool(text) + text.encode() + _END)
-
-    def connected(loop: asyncio.AbstractEventLoop, names: str) -> None:
-        say(_READY, names)
-        line.setblocking(False)
-        loop.add_reader(line, receive, loop)
-
-    def receive(loop: asyncio.AbstractEventLoop) -> None:
-        if not is_room_for(line.fileno()):  # a connection would be lost on its way: it waits
-            loop.remove_reader(line)
-            loop.call_later(PAUSE, loop.add_reader, line, receive, loop)
-            return
-        with contextlib.suppress(BlockingIOError):
-            message, handles, _, _ = socket.recv_fds(line, 1, 1)
-            if message == _REPLACED:
-                server.state.replaced = True
-            if not message:  # the parent has no more connections for us, or is gone
-                loop.remove_reader(line)
-                server.stop()
-            for handle in handles:
-                taken: Any = socket.socket(fileno=handle)
-                taken.setblocking(False)
-                server.take(loop, taken)
-
-    try:
-        server = make_server(settings)
-        server.signals = (signal.SIGTERM,)
-        # Connections may be on their way here: the parent sends the last before it ends the line.
-        server.on_signal = lambda: say(LEAVING)
-        run_server(server, [], connected, tolerant=tolerant)
-    except FlatfoldError as error:
-        say(_FAILED, str(error))
+    if folder is not None:  # what it was forked from may have begun with another environment
+        os.environ[SHARED_FOLDER] = str(folder)
+    work(settings, line, news, tolerant=tolerant)

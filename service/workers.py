@@ -11,16 +11,18 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from flatfold.contract.errors import FlatfoldError
-from service import metrics
 from service.dealing import Dealer
 from service.listening import announce, bind
-from service.worker import LEAVING, Worker
+from service.news import LEAVING
+from service.shared import SHARED_FOLDER, why_no_folder
+from service.worker import Worker
 
 if TYPE_CHECKING:
     import socket
@@ -38,19 +40,30 @@ def serve_workers(settings: Settings) -> int:
     """Serve with `settings.workers` processes until a signal; return the exit code.
 
     Raises:
-        FlatfoldError: the port is taken, or a worker cannot start.
+        FlatfoldError: the port is taken, a worker cannot start, or they have no place to share.
     """
     listener = bind(settings.host, settings.port)
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="flatfold-")
-    except OSError as error:
-        raise FlatfoldError(
-            f"several workers need a writable temporary folder: {error}; "
-            "set TMPDIR, or docker run --tmpfs /tmp"
-        ) from error
-    with folder as shared:
-        os.environ[metrics.SHARED_FOLDER] = shared
+    with _make_folder() as shared:
+        os.environ[SHARED_FOLDER] = shared
         return asyncio.run(Parent(settings, listener).run())
+
+
+def _make_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder for the workers to share.
+
+    Raises:
+        FlatfoldError: there is no place for one.
+    """
+    reason = why_no_folder()
+    if not reason:
+        try:
+            return tempfile.TemporaryDirectory(prefix="flatfold-")
+        except OSError as error:
+            reason = str(error)
+    raise FlatfoldError(
+        f"several workers need a writable temporary folder: {reason}; "
+        "set TMPDIR, or docker run --tmpfs /tmp"
+    )
 
 
 class Parent:
@@ -102,6 +115,7 @@ class Parent:
     def _signalled(self, number: int) -> None:
         if self._stop.is_set():
             _kill_all()
+            shutil.rmtree(os.environ[SHARED_FOLDER], ignore_errors=True)
             os._exit(128 + number)
         self._stop.set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,10 +34,13 @@ def run(args: argparse.Namespace) -> int:
     # A container's first process has no default reaction to signals; the server sets its own later.
     signal.signal(signal.SIGTERM, _stop_before_start)
     from service import logs  # noqa: PLC0415 (orjson, only when serving)
+    from service.cores import worker_count  # noqa: PLC0415
     from service.descriptors import allow_many  # noqa: PLC0415
 
     logs.configure(settings.log_level, settings.log_format)
     allow_many()
+    if settings.workers == 0:
+        settings = replace(settings, workers=worker_count(settings.provider))
     if settings.workers > 1:
         from service.workers import serve_workers  # noqa: PLC0415
 

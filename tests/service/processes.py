@@ -11,9 +11,11 @@ from .test_classify import picture
 
 
 class Process:
-    """`flatfold serve` as a user starts it."""
+    """`flatfold serve` as a user starts it, with one process where `words` say nothing else."""
 
     def __init__(self, *words, start=("-m", "flatfold"), **environment):
+        if "--workers" not in words:
+            words = (*words, "--workers", "1")
         self.process = subprocess.Popen(
             [sys.executable, *start, "serve", "--port", "0", *map(str, words)],
             stdout=subprocess.PIPE,
@@ -55,5 +57,7 @@ def ask_on_many(server, count):
 
 
 def workers_of(server):
-    children = os.popen(f"pgrep -P {server.process.pid} -f spawn_main").read().split()  # noqa: S605
+    """Return the process ids of its workers: they are forked from a child of the parent."""
+    forked_from = os.popen(f"pgrep -P {server.process.pid} -f forkserver").read().split()  # noqa: S605
+    children = os.popen(f"pgrep -P {','.join(forked_from)}").read().split()  # noqa: S605
     return [int(child) for child in children]

@@ -3,6 +3,7 @@ import json
 import socket
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,6 +60,17 @@ def test_unknown_paths_and_wrong_methods_have_the_one_shape(model):
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.json()["error"] == "GET is not for /v1/classify; use POST"
     assert wrong.headers["allow"] == "POST"
+
+
+def test_the_servers_other_processes_are_told_of_work_and_of_its_end(model):
+    told = []
+    with running(model) as server:
+        server.state.neighbours = SimpleNamespace(working=told.append)
+        with busy(server):
+            assert told == [True]
+            web.get(f"{server.url}/nope")
+            assert told == [True]
+    assert told == [True, False]
 
 
 def test_every_answer_carries_the_requests_id(model):

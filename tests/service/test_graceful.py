@@ -156,5 +156,6 @@ def test_sigterm_before_the_server_is_up_ends_it_well(model):
         "service.server.serve = lambda settings: signal.raise_signal(signal.SIGTERM) or 5\n"
         "sys.exit(flatfold.cli.main(sys.argv[1:]))"
     )
-    done = subprocess.run([sys.executable, "-c", code, "serve", str(model)], check=False)
+    words = (sys.executable, "-c", code, "serve", str(model), "--workers", "1")
+    done = subprocess.run(words, check=False, timeout=60)
     assert done.returncode == 0

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.metrics import SHARED_FOLDER, Metrics
+from service.metrics import Metrics
+from service.shared import SHARED_FOLDER
 
 
 class NoModels:

@@ -9,6 +9,7 @@ from service import orders
 from service.errors import InternalError, ModelNotFoundError, NotReadyError
 from service.model import ModelError
 from service.orders import Orders
+from service.shared import forget_worker
 from tests import web
 from tests.service import onnx_models
 from tests.service.processes import Process, workers_of
@@ -169,7 +170,7 @@ async def test_a_worker_that_leaves_is_none_of_those_that_serve(path, monkeypatc
 async def test_nobody_waits_for_a_worker_that_died(path):
     _, orders_of_one = await worker(path, "1")
     await worker(path, "2")
-    orders.forget_worker(path.parents[1], "2")
+    forget_worker(path.parents[1], 2)
     await orders_of_one.unload("m")
 
 

@@ -10,9 +10,10 @@ import pytest
 from flatfold.contract.errors import FlatfoldError
 from service import worker
 from service.config import Settings
-from service.metrics import SHARED_FOLDER
 from service.orders import Orders
-from service.worker import Worker, work
+from service.shared import SHARED_FOLDER
+from service.worker import Worker
+from service.worker_process import work
 
 from .onnx_models import picture_classifier
 from .repositories import repository

@@ -12,6 +12,7 @@ from time import monotonic
 
 import pytest
 
+from service.cores import MOST_WORKERS, usable_cores
 from tests import web
 
 from .onnx_models import picture_classifier
@@ -72,6 +73,15 @@ def test_metrics_are_the_whole_servers_and_connections_are_shared_evenly(model):
     assert [status for status, *_ in answers] == [200] * 6
     assert 'flatfold_requests_total{route="/v1/classify",status="200"} 6.0' in text
     assert (code, "Traceback" in err) == (0, False)
+
+
+@pytest.mark.skipif(usable_cores() == 1, reason="one core")
+def test_as_it_comes_there_is_a_process_a_core(model):
+    with Process(model, "--workers", "0") as server:
+        assert len(workers_of(server)) == min(usable_cores(), MOST_WORKERS)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        assert post(connection)[0] == 200
+        connection.close()
 
 
 def test_a_worker_that_dies_is_replaced(model):
@@ -169,8 +179,9 @@ def test_a_signal_to_the_whole_group_loses_no_request(model, number):
     assert (code, "Traceback" in err, "another" in err) == (0, False, False)
 
 
-def test_a_second_signal_to_the_whole_group_ends_it_at_once(model):
-    with Process(model, "--workers", "2") as server:
+def test_a_second_signal_to_the_whole_group_ends_it_at_once_and_leaves_nothing(model, tmp_path):
+    with Process(model, "--workers", "2", TMPDIR=str(tmp_path)) as server:
+        assert len(list(tmp_path.glob("flatfold-*"))) == 1
         held = hold(server)
         os.killpg(server.process.pid, signal.SIGTERM)
         until_nobody_listens(server)
@@ -178,6 +189,7 @@ def test_a_second_signal_to_the_whole_group_ends_it_at_once(model):
         code, _, _ = server.end()
         held.close()
     assert code == 128 + signal.SIGTERM
+    assert not list(tmp_path.glob("flatfold-*"))
 
 
 def test_a_signal_before_the_workers_are_up_ends_it_well(model):
