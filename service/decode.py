@@ -41,7 +41,7 @@ INLINE_JPEG_PIXELS = 800 * 600
 # A header may fill its whole file, and takes then as long to read as the file is large: only these
 # first bytes of a request's pictures are looked at before the hop.
 INLINE_BYTES = 64 * 1024
-INLINE_JPEG_BYTES = 256 * 1024
+INLINE_JPEG_BYTES = 128 * 1024
 _LATE = "no answer within the deadline: it passed before the pictures were decoded"
 
 

@@ -47,9 +47,9 @@ def threads():
         yield executor
 
 
-def encode(pixels, kind="PNG"):
+def encode(pixels, kind="PNG", **options):
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
+    Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -82,6 +82,21 @@ async def test_each_picture_gets_its_own_outcome_in_order(threads):
 )
 async def test_what_takes_long_is_read_in_a_thread_and_in_one_hop(threads, file, hops):
     (pixels,) = await Decoder(threads, 10**6).decode([file], 8, 8)
+    assert np.array_equal(pixels, load_picture(file, 8, 8))
+    assert len(threads.futures) == hops
+
+
+@pytest.mark.parametrize(
+    ("file", "hops"),
+    [
+        (encode(PIXELS, "JPEG"), 0),
+        (encode(PIXELS[:100, :100]), 1),  # of another format, which is decoded whole
+        (encode(PIXELS, "JPEG", progressive=True), 1),
+        (encode(np.zeros((601, 800, 3), np.uint8), "JPEG"), 1),
+    ],
+)
+async def test_with_one_core_a_small_jpeg_takes_no_hop(threads, file, hops):
+    (pixels,) = await Decoder(threads, 10**6, one_core=True).decode([file], 8, 8)
     assert np.array_equal(pixels, load_picture(file, 8, 8))
     assert len(threads.futures) == hops
 
