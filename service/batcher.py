@@ -192,19 +192,19 @@ class Batcher:
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the thread look at the queue; it begins with the first requests.
 
-        Where the system has no thread left, these fail, and whoever comes next tries again.
+        Where the system has no thread left, all that wait fail, and whoever comes next tries again.
         """
         batch = self._take()
         try:
             self._thread.submit(self._work, loop, batch)
         except RuntimeError as error:
             self._thread = self._new_thread()  # the old one keeps the batch, and would run it later
-            with self._lock:
-                self._busy, self.running = False, 0
-            for entry in batch:
-                entry.answer.set_exception(
-                    NotReadyError(f"no thread to run the model in ({error}); try again")
-                )
+            while batch:
+                for entry in batch:
+                    entry.answer.set_exception(
+                        NotReadyError(f"no thread to run the model in ({error}); try again")
+                    )
+                batch = self._take()
 
     def _expire(self, entry: _Entry) -> None:
         """Answer a request whose deadline passed, whether it waits or runs."""

@@ -34,4 +34,4 @@ async def entered(runtime):
 
 
 def run(coroutine):
-    return asyncio.run(coroutine)
+    return asyncio.run(asyncio.wait_for(coroutine, 60))  # what is lost is waited for no longer

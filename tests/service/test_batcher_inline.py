@@ -74,13 +74,13 @@ def test_what_has_become_too_much_for_the_event_loop_goes_to_the_thread():
 def test_without_a_thread_to_go_to_everybody_is_told(no_thread):
     async def scenario():
         batcher, runtime = await warmed(60)
-        waiting = [asyncio.ensure_future(batcher.submit(rows(i))) for i in range(2)]
+        waiting = [asyncio.ensure_future(batcher.submit(rows(i))) for i in range(6)]
         await asyncio.sleep(0)
         batcher._row_seconds = 59
         batcher._thread = batcher._new_thread()  # one that has not begun
         with no_thread():
             told = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(each) for each in told] == [NotReadyError] * 2
+        assert [type(each) for each in told] == [NotReadyError] * 6  # more than one batch
         assert (await batcher.submit(rows(3))).arrays["double"].tolist() == [[6]]
         assert runtime.sizes == [1, 1]
         await batcher.drain()
