@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatfold.contract.card import CARD_KEY, INPUT_NAME, LOGITS_NAME, PROBABILITIES_NAME, Card
-from flatfold.contract.errors import FlatfoldError
+from flatfold.contract.errors import FlatfoldError, UsageError
 from training.metrics import softmax
 
 if TYPE_CHECKING:
@@ -48,12 +48,15 @@ def load_predictor(path: str | Path, device: str = "auto") -> Predictor:
         device: where a checkpoint computes: auto, cpu, cuda or cuda:N. An .onnx runs on the CPU.
 
     Raises:
-        FlatfoldError: no such file, another kind of file, or a broken one.
+        FlatfoldError: no such file, another kind of file, or a broken one; or another device
+            than the CPU for an .onnx.
     """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path} is not a file; expected a .safetensors checkpoint or an .onnx")
     if path.suffix == ".onnx":
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"--device {device} is for checkpoints; an .onnx file runs on the CPU")
         return _from_onnx(path)
     if path.suffix == ".safetensors":
         return _from_checkpoint(path, device)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flatfold.contract.card import CARD_KEY
+from flatfold.contract.errors import UsageError
 from tests.training.small_models import MEAN, STD, small_card, write_checkpoint, write_onnx
 from training.metrics import softmax
 from training.predictor import ModelError, load_predictor
@@ -36,6 +37,12 @@ def test_an_onnx_file_answers_from_its_own_outputs(tmp_path: Path) -> None:
     logits, probabilities = load_predictor(tmp_path / "model.onnx").predict(IMAGES)
     assert logits == pytest.approx(IMAGES.reshape(5, -1) @ weights, rel=1e-3, abs=1e-4)
     assert probabilities == pytest.approx(softmax(logits), rel=1e-4)
+
+
+def test_an_onnx_file_on_a_gpu_is_told_and_not_run_on_the_cpu_in_silence(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "model.onnx", small_card())
+    with pytest.raises(UsageError, match="--device cuda:1 is for checkpoints"):
+        load_predictor(tmp_path / "model.onnx", "cuda:1")
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _text(measured: Evaluation) -> str:
     """Return the figures as lines for people."""
-    width = max(len(name) for name in measured.labels)
+    names = [_on_one_line(name) for name in measured.labels]
+    width = max(map(len, names))
     cell = max(len(str(measured.images)), 5)
     lines = [f"{measured.images} pictures", f"accuracy, single view  {measured.accuracy:8.2%}"]
     if measured.accuracy_tta is not None:
@@ -72,11 +73,16 @@ def _text(measured: Evaluation) -> str:
         f"log loss               {measured.log_loss:8.4f}",
         f"calibration error      {measured.ece:8.4f}  (15 bins)",
         "",
-        f"{'':{width}} {'found':>8}   as "
-        + " ".join(f"{n[:cell]:>{cell}}" for n in measured.labels),
+        f"{'':{width}} {'found':>8}   as " + " ".join(f"{n[:cell]:>{cell}}" for n in names),
     ]
-    for (name, share), row in zip(measured.per_class.items(), measured.confusion, strict=True):
+    shares = measured.per_class.values()
+    for name, share, row in zip(names, shares, measured.confusion, strict=True):
         found = "-" if share is None else f"{share:.2%}"
         counts = " ".join(f"{count:>{cell}}" for count in row)
         lines.append(f"{name:{width}} {found:>8}      {counts}")
     return "\n".join(lines)
+
+
+def _on_one_line(name: str) -> str:
+    """Return a class's name as one line shows it: folders may have line ends in their names."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)

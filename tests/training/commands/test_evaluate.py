@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,6 +45,17 @@ def test_text_for_people(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "accuracy, with TTA" in text
     assert main([*arguments, "--no-tta"]) == 0
     assert "TTA" not in capsys.readouterr().out
+
+
+def test_a_name_of_two_lines_keeps_to_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = paint(tmp_path / "pictures", {"rose": 10, "grass": 10})
+    (folder / "rose").rename(folder / "ro\nse")
+    write_onnx(tmp_path / "model.onnx", replace(small_card(), labels=("grass", "ro\nse")))
+    assert main(["evaluate", str(tmp_path / "model.onnx"), "--data-dir", str(folder)]) == 0
+    head, grass, rose = capsys.readouterr().out.splitlines()[-3:]
+    assert (head.split()[-1], grass.split()[0], rose.split()[0]) == ("ro\\ns", "grass", "ro\\nse")
 
 
 def test_errors_are_one_line(
