@@ -33,7 +33,7 @@ Made by `make bench`; every single measurement is in the JSON lines beside this 
 - Models go by their files' names: cifar10 is the one that ships, 351 M multiply-adds a picture, in
   float32 and in int8; 64x2-128x2-256x2 is that network of docs/training.md, 65 M, after two epochs
   of training: its speed does not depend on its weights. Memory is that of all processes of a
-  server, just after its first answer.
+  server, three seconds after its first answer.
 """
 
 

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from benchmarks.results import FLOOR, Results
 
 CELLS = ("png:1", "png:8", "png:32", "jpeg:8", "jpeg:32", "tensor:8", "tensor:32")
 START_LIMIT = 60.0  # seconds
+AFTERWARDS = 3.0  # seconds from the first answer until a server is weighed: some go on loading
 ATTEMPTS = 2  # a peer may fail to start once: pytriton's parts wait one second for each other
 WARM_UP = 1.0  # seconds of load before a server's first cell of each kind
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "flatfold" / "models" / "cifar10.onnx"
@@ -136,6 +138,7 @@ class Bench:
                 if kind == kinds[0] and not self._results.has(
                     (turn, model.stem, item.name, "ready")
                 ):
+                    time.sleep(AFTERWARDS)
                     memory = server.memory()
                     self._keep(turn, model, item.name, "ready", seconds=seconds, **memory)
                 lua = self._folder / f"{kind}.lua"

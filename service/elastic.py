@@ -18,35 +18,44 @@ class ElasticSession:
 
     Args:
         share: the session with as many threads as are this process's share.
-        whole: the session with a thread for every core.
+        open_whole: opens the session with a thread for every core; called once, by `widen`.
         alone: whether no other process has anything to do just now.
     """
 
     def __init__(
         self,
         share: onnxruntime.InferenceSession,
-        whole: onnxruntime.InferenceSession,
+        open_whole: Callable[[], onnxruntime.InferenceSession],
         alone: Callable[[], bool],
     ) -> None:
         self._share = share
-        self._whole = whole
+        self._whole: onnxruntime.InferenceSession | None = None
+        self._open_whole: Callable[[], onnxruntime.InferenceSession] | None = open_whole
         self._alone = alone
-        self._settled = False
 
     def run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """Run the graph, as onnxruntime's `run` does."""
-        session = self._whole if self._settled and self._alone() else self._share
+        whole = self._whole
+        session = whole if whole is not None and self._alone() else self._share
         arrays: list[Any] = session.run(names, feeds)
         return arrays
 
-    def settle(self, samples: Iterable[Mapping[str, Any]]) -> None:
-        """Warm the session that takes all cores with `samples`, and use it from now on.
+    def widen(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        """Open the session that takes all cores, warm it with `samples`, and use it from now on.
 
-        Until then, what the model is asked while it loads is answered by the other one.
+        Blocks; to be called when the model is served already, as its start need not wait for this.
+        A second call changes nothing, nor does one after a failure.
+
+        Raises:
+            Exception: it cannot be opened or does not run; the model goes on without it.
         """
+        open_whole, self._open_whole = self._open_whole, None
+        if open_whole is None:
+            return
+        whole = open_whole()
         for feeds in samples:
-            self._whole.run(None, feeds)
-        self._settled = True
+            whole.run(None, feeds)
+        self._whole = whole
 
     def __getattr__(self, name: str) -> Any:
         """Answer like onnxruntime's session what is no matter of threads: inputs, metadata."""

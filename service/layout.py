@@ -46,18 +46,19 @@ class Source:
 
     def stamp(self) -> Stamp:
         """Return what changes when the file or the right to read it does; None without a file."""
-        return _stamp(self.path)
+        return stamp(self.path)
 
     def surroundings(self) -> Stamp:
         """Return what changes when the file or any other in its folder does."""
         try:
-            beside = frozenset((file.name, _stamp(file)) for file in self.path.parent.iterdir())
+            beside = frozenset((file.name, stamp(file)) for file in self.path.parent.iterdir())
         except OSError:
             return self.stamp()
         return (hash(beside),)  # short, for there may be many files, and many sources among them
 
 
-def _stamp(path: Path) -> Stamp:
+def stamp(path: Path) -> Stamp:
+    """Return what changes when a file or the right to read it does; None without a file."""
     try:
         status = path.stat()
     except OSError:

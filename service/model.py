@@ -164,7 +164,6 @@ class Model:
             ModelError: it does not run a batch of one, or of `max_batch`.
         """
         if not self.batchable:
-            self._settle()
             return
         try:
             self._seconds(1)
@@ -173,15 +172,22 @@ class Model:
                 logger.info("model %s takes batches of up to %s", self.name, max_batch)
             self.max_batch = max_batch or ON_CPU
             self._seconds(self.max_batch)
-            self._settle(1, self.max_batch)
         except BatchError as error:
             raise ModelError(str(error)) from error
         self.executions = Executions()
 
-    def _settle(self, *batches: int) -> None:
-        """Let a session that takes all cores join in, warmed by batches of so many rows."""
-        if isinstance(self._session, ElasticSession):
-            self._session.settle(self._zeros(rows) for rows in batches)
+    def widen(self) -> None:
+        """Have all cores for a request while other processes have nothing to do, where that goes.
+
+        Blocks, and is not needed to serve: the start of a server does not wait for it.
+        """
+        if not isinstance(self._session, ElasticSession):
+            return
+        batches = {1, self.max_batch} if self.batchable else ()
+        try:
+            self._session.widen(self._zeros(rows) for rows in batches)
+        except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions share no base class)
+            logger.warning("model %s keeps to its share of the cores: %s", self.name, error)
 
     def _zeros(self, rows: int) -> dict[str, NDArray[Any]]:
         spec = self.inputs[0]

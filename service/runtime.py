@@ -16,10 +16,13 @@ import onnxruntime
 
 from flatfold.contract.errors import FlatfoldError
 from service.elastic import ElasticSession
+from service.layout import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from service.layout import Stamp
 
 PROVIDERS: dict[str, str] = {
     "cpu": "CPUExecutionProvider",
@@ -85,13 +88,14 @@ def open_session(path: Path, options: RuntimeOptions) -> OpenSession:
             runs cannot compute in the precision asked for.
         Exception: whatever onnxruntime raises for a file that it cannot read.
     """
+    seen = stamp(path)
     candidates = provider_candidates(options.provider, onnxruntime.get_available_providers())
     for name in candidates:
         session = _try_provider(path, name, options, last=name == candidates[-1])
         # onnxruntime itself falls back when a provider's libraries do not load: look what it took.
         if session is not None and PROVIDERS[name] in session.get_providers():
             _check_precision(name, options)
-            return OpenSession(_elastic(session, path, name, options), name)
+            return OpenSession(_elastic(session, path, name, options, seen), name)
         if options.provider != "auto" and session is not None:
             raise ProviderError(
                 f"--provider {name} did not start: onnxruntime fell back to "
@@ -103,15 +107,26 @@ def open_session(path: Path, options: RuntimeOptions) -> OpenSession:
 
 
 def _elastic(
-    session: onnxruntime.InferenceSession, path: Path, name: str, options: RuntimeOptions
+    session: onnxruntime.InferenceSession,
+    path: Path,
+    name: str,
+    options: RuntimeOptions,
+    seen: Stamp,
 ) -> onnxruntime.InferenceSession | ElasticSession:
     """Return the session, joined by one on all cores where there are cores to be had."""
     if options.alone is None or name != "cpu" or options.all_cores <= options.intra_op_threads:
         return session
-    whole = _try_provider(
-        path, name, replace(options, intra_op_threads=options.all_cores), last=True
-    )
-    return ElasticSession(session, whole, options.alone)
+
+    def open_whole() -> onnxruntime.InferenceSession:
+        wide = replace(options, intra_op_threads=options.all_cores)
+        whole = onnxruntime.InferenceSession(
+            path, _session_options(wide), providers=_with_cpu(name, wide)
+        )
+        if stamp(path) != seen:  # two versions would answer in turns
+            raise ProviderError(f"{path} has changed since it was loaded")
+        return whole
+
+    return ElasticSession(session, open_whole, options.alone)
 
 
 def _try_provider(

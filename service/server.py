@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Started = Callable[[asyncio.AbstractEventLoop, str], None]
 
 GAUGED_EVERY = 1.0  # seconds
+WIDENED_EVERY = 1.0  # seconds, the first of them for all processes to start
 
 
 def serve(settings: Settings) -> int:
@@ -101,6 +102,7 @@ def _background(state: State) -> Iterator[Coroutine[None, None, None]]:
         state.statistics = SharedStatistics(folder, state.repository)
         yield state.statistics.follow()
         yield _gauge(state)
+        yield _widen(state)
 
 
 async def _gauge(state: State) -> None:
@@ -110,6 +112,17 @@ async def _gauge(state: State) -> None:
         state.metrics.gauge(state.repository, state.in_flight)
 
     await repeat(gauge, GAUGED_EVERY, "telling this worker's gauges")
+
+
+async def _widen(state: State) -> None:
+    """Let every model that has come into service take all cores while other processes are idle."""
+
+    async def widen() -> None:
+        for served in state.repository.all():
+            await asyncio.to_thread(served.model.widen)
+
+    await asyncio.sleep(WIDENED_EVERY)
+    await repeat(widen, WIDENED_EVERY, "letting models take all cores")
 
 
 async def _run(

@@ -9,22 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import multiprocessing
 import os
-import signal
 import socket
-import sys
-from multiprocessing import resource_tracker
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from flatfold.contract.errors import FlatfoldError
+from service import forking
 from service.news import END, READY, REPLACED
 from service.shared import SHARED_FOLDER, forget_worker, shared_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from multiprocessing.context import ForkServerContext, SpawnContext
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
@@ -49,12 +44,12 @@ class Worker:
         # socket that it came over ends in an error, and libuv keeps errors to itself.
         self._news, news = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._unread = b""
-        self._process: BaseProcess = _context().Process(
+        self._process: BaseProcess = forking.context().Process(
             target=_work,
             args=(settings, line, news),
             kwargs={"tolerant": replaces, "folder": shared_folder()},
         )
-        with _without_signals():
+        with forking.without_signals():
             self._process.start()
         line.close()
         news.close()
@@ -146,36 +141,6 @@ class Worker:
     def kill(self) -> None:
         """End it."""
         self._process.kill()
-
-
-def _context() -> ForkServerContext | SpawnContext:
-    """Return how a worker's process is made.
-
-    On Linux it is forked from one that has imported all that serving needs, but neither serves nor
-    has threads: workers share these pages, and start in a fraction of the time. Elsewhere system
-    libraries do not stand a fork.
-    """
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["service.worker_process"])
-    return context
-
-
-@contextlib.contextmanager
-def _without_signals() -> Iterator[None]:
-    """Have a process that starts here hear no signal until it has said what to do about one.
-
-    A terminal's Ctrl+C, and systemd's SIGTERM, go to all processes: one that imports its modules
-    would show where, and what the workers are forked from would be gone.
-    """
-    resource_tracker.ensure_running()  # its own start lets signals through again
-    blocked = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(

@@ -42,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
     if settings.workers == 0:
         settings = replace(settings, workers=worker_count(settings.provider))
     if settings.workers > 1:
+        from service import forking  # noqa: PLC0415
+
+        forking.begin()
         from service.workers import serve_workers  # noqa: PLC0415
 
         return serve_workers(settings)

@@ -4,6 +4,7 @@ import pytest
 from service.model import Model
 from service.runtime import RuntimeOptions, open_session
 from tests.service import onnx_models
+from tests.service.repositories import replace_file
 
 
 @pytest.fixture
@@ -22,29 +23,41 @@ class Counting:
         return self.session.run(*call)
 
 
-def opened(path, alone):
+def loaded(path, alone):
     model = Model.load(path, runtime=RuntimeOptions(intra_op_threads=1, all_cores=2, alone=alone))
-    session = model._session
-    share, whole = Counting(session._share), Counting(session._whole)
-    session._share, session._whole = share, whole
-    return model, share, whole
+    model._session._share = share = Counting(model._session._share)
+    return model, share
 
 
 def test_all_cores_are_taken_while_nobody_else_has_work(path):
     others = []
-    model, share, whole = opened(path, lambda: not others)
+    model, share = loaded(path, lambda: not others)
     pictures = {"images": np.full((2, 8, 8, 3), 200, np.uint8)}
-    model.run(pictures)
-    assert (share.runs, whole.runs) == (1, 0)  # it is still loading
     model.warm_up(8)
-    assert whole.runs == 2  # with one row, and with as many as will ever come
+    model.run(pictures)
     before = share.runs
+    model.widen()
+    model._session._whole = whole = Counting(model._session._whole)
     alone = model.run(pictures)
-    assert (share.runs, whole.runs) == (before, 3)
+    assert (share.runs, whole.runs) == (before, 1)
     others.append("at work")
     shared = model.run(pictures)
-    assert (share.runs, whole.runs) == (before + 1, 3)
+    assert (share.runs, whole.runs) == (before + 1, 1)
     np.testing.assert_allclose(alone["probabilities"], shared["probabilities"], rtol=1e-6)
+    model.widen()
+    assert model._session._whole is whole
+
+
+def test_a_file_that_changed_meanwhile_never_answers_beside_the_old_one(path, caplog):
+    model, share = loaded(path, lambda: True)
+    model.warm_up(8)
+    replace_file(onnx_models.picture_classifier, path, gain=2)
+    model.widen()
+    before = share.runs
+    model.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
+    assert share.runs == before + 1
+    assert "keeps to its share of the cores" in caplog.text
+    assert "has changed since it was loaded" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -55,4 +68,4 @@ def test_all_cores_are_taken_while_nobody_else_has_work(path):
 def test_where_there_is_nothing_to_win_there_is_one_session(path, options):
     given = {"intra_op_threads": 1, "all_cores": 2, "alone": lambda: True, **options}
     session = open_session(path, RuntimeOptions(**given)).session
-    assert not hasattr(session, "settle")
+    assert not hasattr(session, "widen")
