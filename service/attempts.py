@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from service.layout import Source, Stamp
+    from service.layout import Source
+    from service.stamp import Stamp
 
 
 @dataclass(slots=True)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.model import ModelError
+from service.stamp import Stamp, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Stamp = tuple[object, ...] | None  # to be compared, never read
 SUFFIX = ".onnx"
 VERSIONED_FILE = "model.onnx"
 
@@ -55,15 +55,6 @@ class Source:
         except OSError:
             return self.stamp()
         return (hash(beside),)  # short, for there may be many files, and many sources among them
-
-
-def stamp(path: Path) -> Stamp:
-    """Return what changes when a file or the right to read it does; None without a file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def find(roots: Sequence[Path]) -> list[Source]:

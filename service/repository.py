@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from flatfold.contract.card import Card
     from service.batcher import Batcher
-    from service.layout import Source, Stamp
+    from service.layout import Source
     from service.runtime import RuntimeOptions
+    from service.stamp import Stamp
 
 __all__ = ["Repository", "Served"]
 

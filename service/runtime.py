@@ -16,13 +16,13 @@ import onnxruntime
 
 from flatfold.contract.errors import FlatfoldError
 from service.elastic import ElasticSession
-from service.layout import stamp
+from service.stamp import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from service.layout import Stamp
+    from service.stamp import Stamp
 
 PROVIDERS: dict[str, str] = {
     "cpu": "CPUExecutionProvider",

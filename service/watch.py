@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from flatfold.contract.errors import FlatfoldError
 
 if TYPE_CHECKING:
-    from service.layout import Source, Stamp
+    from service.layout import Source
     from service.repository import Repository
+    from service.stamp import Stamp
 
 logger = logging.getLogger(__name__)
 
