@@ -40,22 +40,23 @@ class ElasticSession:
         arrays: list[Any] = session.run(names, feeds)
         return arrays
 
-    def widen(self, samples: Iterable[Mapping[str, Any]]) -> None:
+    def widen(self, samples: Iterable[Mapping[str, Any]]) -> bool:
         """Open the session that takes all cores, warm it with `samples`, and use it from now on.
 
         Blocks; to be called when the model is served already, as its start need not wait for this.
-        A second call changes nothing, nor does one after a failure.
+        A second call does nothing, nor does one after a failure: it returns False.
 
         Raises:
             Exception: it cannot be opened or does not run; the model goes on without it.
         """
         open_whole, self._open_whole = self._open_whole, None
         if open_whole is None:
-            return
+            return False
         whole = open_whole()
         for feeds in samples:
             whole.run(None, feeds)
         self._whole = whole
+        return True
 
     def __getattr__(self, name: str) -> Any:
         """Answer like onnxruntime's session what is no matter of threads: inputs, metadata."""

@@ -185,7 +185,8 @@ class Model:
             return
         batches = {1, self.max_batch} if self.batchable else ()
         try:
-            self._session.widen(self._zeros(rows) for rows in batches)
+            if self._session.widen(self._zeros(rows) for rows in batches):
+                logger.info("model %s takes all cores while other processes are idle", self.name)
         except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions share no base class)
             logger.warning("model %s keeps to its share of the cores: %s", self.name, error)
 

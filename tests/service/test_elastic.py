@@ -29,7 +29,8 @@ def loaded(path, alone):
     return model, share
 
 
-def test_all_cores_are_taken_while_nobody_else_has_work(path):
+def test_all_cores_are_taken_while_nobody_else_has_work(path, caplog):
+    caplog.set_level("INFO")
     others = []
     model, share = loaded(path, lambda: not others)
     pictures = {"images": np.full((2, 8, 8, 3), 200, np.uint8)}
@@ -46,6 +47,7 @@ def test_all_cores_are_taken_while_nobody_else_has_work(path):
     np.testing.assert_allclose(alone["probabilities"], shared["probabilities"], rtol=1e-6)
     model.widen()
     assert model._session._whole is whole
+    assert caplog.text.count("takes all cores") == 1
 
 
 def test_a_file_that_changed_meanwhile_never_answers_beside_the_old_one(path, caplog):

@@ -82,6 +82,7 @@ def test_as_it_comes_there_is_a_process_a_core(model):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         assert post(connection)[0] == 200
         connection.close()
+        next(line for line in server.process.stderr if "takes all cores while other" in line)
 
 
 def test_a_worker_that_dies_is_replaced(model):
