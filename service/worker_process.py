@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import signal
 import socket
@@ -70,3 +71,5 @@ def work(
         run_server(server, [], connected, tolerant=tolerant)
     except FlatfoldError as error:
         say(FAILED, str(error))
+    finally:  # a forked process ends without: OpenTelemetry sends its last spans there
+        atexit._run_exitfuncs()  # noqa: SLF001 (no public name)

@@ -1,4 +1,7 @@
+import signal
+import threading
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -6,6 +9,7 @@ from service.tracing import make_tracing, resource, trace_id, tracing_with
 from tests import web
 
 from .onnx_models import picture_classifier
+from .processes import Process
 from .running import running
 from .test_classify import picture
 
@@ -100,3 +104,33 @@ def test_the_service_is_named_flatfold_unless_named_otherwise(monkeypatch, varia
     pytest.importorskip("opentelemetry.sdk.resources")
     monkeypatch.setenv(variable, value)
     assert resource().attributes["service.name"] == name
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_last_spans_leave_before_the_process_does(tmp_path, workers):
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    sent = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            sent.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        told = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+            "OTEL_BSP_SCHEDULE_DELAY": "600000",  # milliseconds: none leaves while it serves
+        }
+        model = picture_classifier(tmp_path / "tiny.onnx")
+        with Process(model, "--workers", workers, **told) as server:
+            web.get(f"http://127.0.0.1:{server.port}/v2")
+            server.process.send_signal(signal.SIGTERM)
+            code, _, _ = server.end()
+        collector.shutdown()
+    assert code == 0
+    assert b"http.route" in b"".join(sent)
