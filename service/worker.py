@@ -36,6 +36,9 @@ class Worker:
     Args:
         settings: of the server.
         replaces: it takes the place of another, and has to go on with the models that are good.
+
+    Raises:
+        FlatfoldError: the system has no room for another process.
     """
 
     def __init__(self, settings: Settings, *, replaces: bool = False) -> None:
@@ -49,10 +52,17 @@ class Worker:
             args=(settings, line, news),
             kwargs={"tolerant": replaces, "folder": shared_folder()},
         )
-        with forking.without_signals():
-            self._process.start()
-        line.close()
-        news.close()
+        try:
+            with forking.without_signals():
+                self._process.start()
+        # Where what it is forked from cannot fork, that ends, which shows as an end of file.
+        except (OSError, EOFError) as error:
+            self._line.close()
+            self._news.close()
+            raise FlatfoldError(f"a worker process could not be started: {error}") from error
+        finally:
+            line.close()
+            news.close()
         self._line.setblocking(False)
         self._news.setblocking(False)
         self.ready = False

@@ -2,8 +2,9 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 
 import pytest
 
@@ -64,6 +65,16 @@ def test_a_worker_that_cannot_start_leaves_no_gauges(settings, tmp_path):
 
     asyncio.run(scenario())
     assert not list((tmp_path / "shared").glob("*.db"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forked there alone")
+def test_where_no_process_can_be_forked_that_is_said(settings, monkeypatch):
+    def full(*_):
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(forkserver, "read_signed", full)
+    with pytest.raises(FlatfoldError, match="could not be started: unexpected EOF"):
+        Worker(settings)
 
 
 def test_a_worker_that_starts_late_never_serves_what_was_unloaded(settings, tmp_path):
