@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
@@ -190,7 +191,20 @@ def test_a_second_signal_to_the_whole_group_ends_it_at_once_and_leaves_nothing(m
         code, _, _ = server.end()
         held.close()
     assert code == 128 + signal.SIGTERM
-    assert not list(tmp_path.glob("flatfold-*"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("length", [75, 76, 200])
+def test_the_folder_for_temporary_files_may_have_a_long_path(model, length):
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        long = Path(folder) / ("x" * (length - len(folder) - 1))
+        long.mkdir()
+        with Process(model, "--workers", "2", TMPDIR=str(long)) as server:
+            ready = web.get(f"http://127.0.0.1:{server.port}/v2/health/ready")
+            server.process.send_signal(signal.SIGTERM)
+            code, _, _ = server.end()
+        left = list(long.iterdir())
+    assert (ready.status_code, code, left) == (200, 0, [])
 
 
 def test_a_signal_before_the_workers_are_up_ends_it_well(model):
