@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import tempfile
+from multiprocessing import util
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,8 @@ class Parent:
     def _signalled(self, number: int) -> None:
         if self._stop.is_set():
             _kill_all()
-            shutil.rmtree(os.environ[SHARED_FOLDER], ignore_errors=True)
+            for folder in (os.environ[SHARED_FOLDER], util.get_temp_dir()):
+                shutil.rmtree(folder, ignore_errors=True)
             os._exit(128 + number)
         self._stop.set()
 
