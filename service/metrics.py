@@ -16,7 +16,7 @@ from prometheus_client import (
     values,
 )
 
-from service.shared import shared_folder
+from service.shared import reserve, shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +30,11 @@ CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+# A worker's files, as prometheus_client names them, and the bytes that each has from the start:
+# enough for all routes and ten models.
+_FILES = ("counter", "histogram", "gauge_livesum")
+_ROOM = 128 << 10
 
 
 class Metrics:
@@ -150,10 +155,15 @@ def _count_in(folder: Path | None) -> None:
 
     prometheus_client has a variable of its own for that, and reads it at its import; but one that
     another program left in the environment is not meant for this server.
+
+    Raises:
+        FlatfoldError: the disk has no room for them.
     """
     if folder is None:
         values.ValueClass = values.MutexValue
     else:
+        for kind in _FILES:
+            reserve(folder / f"{kind}_{os.getpid()}.db", _ROOM)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # theirs
 

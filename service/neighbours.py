@@ -8,6 +8,8 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from service.shared import reserve
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,11 +28,15 @@ class Neighbours:
 
     Args:
         folder: exists, and is seen by all processes of the server and by nobody else.
+
+    Raises:
+        FlatfoldError: the disk has no room for it.
     """
 
     def __init__(self, folder: Path) -> None:
         import fcntl  # noqa: PLC0415 (there are several processes only where it exists)
 
+        reserve(folder / "working", _SLOTS * _SIZE)
         self._file = os.open(folder / "working", os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._file, _SLOTS * _SIZE)
         for slot in range(_SLOTS):

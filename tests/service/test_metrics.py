@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from service.metrics import Metrics
+from service.neighbours import Neighbours
 from service.shared import SHARED_FOLDER
 
 
@@ -29,6 +30,17 @@ def shared(tmp_path, monkeypatch):
 def test_a_file_that_a_worker_is_just_creating_is_passed_over(shared):
     (shared / "counter_1.db").touch()
     assert b"flatfold_requests_in_flight 2.0" in Metrics().exposition(NoModels(), 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reserves room there")
+def test_a_disk_that_is_full_later_ends_no_worker(shared):
+    metrics = Metrics()
+    metrics.request("/a", 200, 0.1)
+    metrics.exposition(OneModel(), 1)
+    Neighbours(shared)
+    files = [file.stat() for file in shared.iterdir()]
+    assert len(files) == 4
+    assert all(file.st_blocks * 512 >= file.st_size for file in files)  # not a hole in them
 
 
 def test_workers_add_up_in_the_folder_that_they_share(shared):

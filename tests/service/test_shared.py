@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 import tempfile
 from types import SimpleNamespace
@@ -6,7 +8,7 @@ import pytest
 
 from flatfold.contract.errors import FlatfoldError
 from service.config import Settings
-from service.shared import why_no_folder
+from service.shared import reserve, why_no_folder
 from service.workers import serve_workers
 
 
@@ -27,3 +29,23 @@ def test_no_folder_at_all_is_told(monkeypatch):
 
     monkeypatch.setattr(tempfile, "gettempdir", nowhere)
     assert why_no_folder().startswith("No usable temporary directory")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room is reserved by it")
+def test_room_is_reserved_without_loss_where_the_disk_has_some(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_bytes(b"here")
+    reserve(file, 10)
+    assert file.read_bytes() == b"here" + bytes(6)
+
+    def fail(number):
+        def allocate(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "posix_fallocate", allocate)
+
+    fail(errno.EOPNOTSUPP)
+    reserve(file, 20)
+    fail(errno.ENOSPC)
+    with pytest.raises(FlatfoldError, match=r"cannot write .*file: No space left on device"):
+        reserve(file, 20)
