@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import os
+import struct
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -62,3 +64,18 @@ class Neighbours:
             if last == 0:
                 break  # slots are taken in turn: nobody has had the next ones
         return True
+
+
+def forget_the_dead(folder: Path) -> None:
+    """Take those that ended at work for idle: their places may never be taken again.
+
+    To be called by a process that is none of the neighbours: it would lose its own place.
+    """
+    import fcntl  # noqa: PLC0415 (see above)
+
+    with contextlib.suppress(FileNotFoundError), (folder / "working").open("r+b", 0) as file:
+        for slot, (last,) in enumerate(struct.iter_unpack("d", file.read())):
+            if last == math.inf:
+                with contextlib.suppress(OSError):  # it is alive
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
+                    os.pwrite(file.fileno(), struct.pack("d", monotonic()), slot * _SIZE)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from flatfold.contract.errors import FlatfoldError
 from service import forking
+from service.neighbours import forget_the_dead
 from service.news import END, READY, REPLACED
 from service.shared import SHARED_FOLDER, forget_worker, shared_folder
 
@@ -147,6 +148,7 @@ class Worker:
         """Leave it out of what the others add up and wait for: it has ended."""
         if folder := shared_folder():
             forget_worker(folder, self.pid)
+            forget_the_dead(folder)
 
     def kill(self) -> None:
         """End it."""

@@ -156,6 +156,7 @@ class Parent:
         worker.finish(replaced=True)
         await worker.ended(self._settings.grace + MARGIN)
         worker.kill()
+        await worker.ended(MARGIN)
         worker.forget()
 
     async def _finish(self, dealer: Dealer) -> None:

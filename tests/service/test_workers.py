@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+from array import array
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from time import monotonic
 
@@ -119,6 +122,27 @@ def test_a_worker_that_is_told_to_end_makes_place_for_another_and_loses_nothing(
         code, _, err = server.end()
     assert set(statuses) == {200}
     assert (len(left), code, "ended with" in err) == (2, 0, False)
+
+
+def test_one_that_is_killed_as_it_leaves_is_not_taken_for_one_at_work_for_ever(model, tmp_path):
+    with Process(model, "--workers", "2", TMPDIR=str(tmp_path)) as server:
+        held = hold(server)
+        (times,) = tmp_path.glob("flatfold-*/working")
+        old = workers_of(server)
+        (busy,) = [i for i, last in enumerate(array("d", times.read_bytes())) if last == inf]
+        for child in old:  # one of them has the request
+            os.kill(child, signal.SIGTERM)
+        for _ in old:
+            next(line for line in server.process.stderr if "starting another" in line)
+        ends = monotonic() + 60
+        while len(workers_of(server)) > 3 or not array("d", times.read_bytes())[3]:
+            assert monotonic() < ends
+        for child in old:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        while array("d", times.read_bytes())[busy] == inf:
+            assert monotonic() < ends
+        held.close()
 
 
 def test_a_worker_that_dies_is_replaced_though_a_file_is_bad(model, tmp_path):
