@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     logs.configure(settings.log_level, settings.log_format)
     allow_many()
     if settings.workers == 0:
-        settings = replace(settings, workers=worker_count(settings.provider))
+        workers = worker_count(settings.provider, settings.models)
+        settings = replace(settings, workers=workers)
     if settings.workers > 1:
         from service import forking  # noqa: PLC0415
 

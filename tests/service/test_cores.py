@@ -36,6 +36,26 @@ def test_fewer_processes_in_a_container_of_little_memory(onnxruntime, monkeypatc
     assert worker_count("auto") == wanted
 
 
+def test_fewer_processes_in_a_container_of_little_memory_for_its_models(
+    onnxruntime, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(cores, "usable_cores", lambda: 8)
+    cores._MEMORY.write_text(f"{1 << 30}\n")
+    file = tmp_path / "models" / "large" / "1" / "model.onnx"
+    file.parent.mkdir(parents=True)
+    with file.open("wb") as large:
+        large.truncate(80 << 20)
+    assert (
+        worker_count("auto", [str(file)]) == worker_count("auto", [str(tmp_path / "models")]) == 2
+    )
+    with file.with_name("model.onnx.data").open("wb") as weights:
+        weights.truncate(100 << 20)
+    assert (
+        worker_count("auto", [str(file)]) == worker_count("auto", [str(tmp_path / "models")]) == 1
+    )
+    assert worker_count("auto", [str(tmp_path / "nowhere" / "x.onnx")]) == 4
+
+
 @pytest.mark.parametrize("library", ["cuda", "tensorrt", "openvino"])
 def test_one_process_for_whatever_has_cores_of_its_own(onnxruntime, monkeypatch, library):
     monkeypatch.setattr(cores, "usable_cores", lambda: 2)
