@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from service.config import Settings
 
 SLOW_START = 60.0  # seconds until a start that takes long is logged, again and again
+REAPED = 1.0  # seconds for its exit code to arrive
 
 logger = logging.getLogger(__name__)
 
@@ -120,17 +121,18 @@ class Worker:
         return True
 
     async def ended(self, seconds: float | None = None) -> int | None:
-        """Wait for the process's end, so many seconds at most; return its exit code."""
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._process.sentinel, over.set)
+        """Wait for the process's end, so many seconds at most; return its exit code.
+
+        Its news end with it. What multiprocessing watches also ends with the process it was forked
+        from, which may be killed alone.
+        """
         try:
             async with asyncio.timeout(seconds):
-                await over.wait()
-            self._process.join()
+                while await self.hear():
+                    pass
         except TimeoutError:
             return None
-        finally:
-            loop.remove_reader(self._process.sentinel)
+        self._process.join(REAPED)
         return self._process.exitcode
 
     def finish(self, *, replaced: bool = False) -> None:

@@ -205,6 +205,21 @@ def test_a_signal_to_the_whole_group_loses_no_request(model, number):
     assert (code, "Traceback" in err, "another" in err) == (0, False, False)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="forked there alone")
+def test_a_stop_loses_nothing_where_what_the_workers_were_forked_from_is_gone(model):
+    with Process(model, "--workers", "2") as server:
+        forked_from = os.popen(f"pgrep -P {server.process.pid} -f forkserver").read()  # noqa: S605
+        os.kill(int(forked_from), signal.SIGKILL)
+        held = hold(server)
+        server.process.send_signal(signal.SIGTERM)
+        until_nobody_listens(server)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(1)
+        assert finish(held) == 200
+        code, _, err = server.end()
+    assert (code, "Traceback" in err) == (0, False)
+
+
 def test_a_second_signal_to_the_whole_group_ends_it_at_once_and_leaves_nothing(model, tmp_path):
     with Process(model, "--workers", "2", TMPDIR=str(tmp_path)) as server:
         assert len(list(tmp_path.glob("flatfold-*"))) == 1
