@@ -28,7 +28,10 @@ NEEDED = ["service.worker_process"]
 
 def context() -> ForkServerContext | SpawnContext:
     """Return what makes them."""
-    if sys.platform != "linux" or len(os.fsencode(tempfile.gettempdir())) > _LONGEST:
+    too_long = len(os.fsencode(tempfile.gettempdir())) > _LONGEST
+    # onnxruntime's telemetry has a thread, which the forked ones would lack.
+    telemetry = os.environ.get("ORT_DISABLE_TELEMETRY") != "1"
+    if sys.platform != "linux" or too_long or telemetry:
         return multiprocessing.get_context("spawn")
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(NEEDED)
