@@ -255,7 +255,9 @@ class Batcher:
                 entry.timer.cancel()
             if entry.answer.done():
                 continue
-            if isinstance(outcome, Exception):
+            if entry.deadline is not None and entry.deadline <= monotonic():
+                self._expire(entry)  # its timer could not, while the event loop ran the batch
+            elif isinstance(outcome, Exception):
                 entry.answer.set_exception(outcome)
             else:
                 entry.answer.set_result(Execution(outcome, seconds))

@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+from time import monotonic
 
 import pytest
 
 from service.batcher import Batcher
-from service.errors import InternalError, NotReadyError
+from service.errors import DeadlineExceededError, InternalError, NotReadyError
 from tests.service.batching import Runtime, rows, run
 
 
@@ -66,6 +67,25 @@ def test_what_has_become_too_much_for_the_event_loop_goes_to_the_thread():
         answers = await asyncio.gather(*waiting)
         assert [answer.arrays["double"].item() for answer in answers] == [2, 4]
         assert (runtime.sizes, runtime.here) == ([1, 2], [False, False])
+        await batcher.drain()
+
+    run(scenario())
+
+
+def test_what_took_longer_than_expected_is_late_here_too():
+    async def scenario():
+        batcher, _ = await warmed(60)
+        ends = monotonic() + 0.01
+        run = batcher._run
+
+        def slow(rows):
+            while monotonic() <= ends:
+                pass
+            return run(rows)
+
+        batcher._run = slow
+        with pytest.raises(DeadlineExceededError):
+            await batcher.submit(rows(1), deadline=ends)
         await batcher.drain()
 
     run(scenario())
