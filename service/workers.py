@@ -8,6 +8,7 @@ is told to end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ from service.worker import Worker
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
 
     from service.config import Settings
 
@@ -44,7 +46,7 @@ def serve_workers(settings: Settings) -> int:
         FlatfoldError: the port is taken, a worker cannot start, or they have no place to share.
     """
     listener = bind(settings.host, settings.port)
-    with _make_folder() as shared:
+    with _make_folder() as shared, _kept(shared):
         os.environ[SHARED_FOLDER] = shared
         return asyncio.run(Parent(settings, listener).run())
 
@@ -65,6 +67,19 @@ def _make_folder() -> tempfile.TemporaryDirectory[str]:
         f"several workers need a writable temporary folder: {reason}; "
         "set TMPDIR, or docker run --tmpfs /tmp"
     )
+
+
+@contextlib.contextmanager
+def _kept(folder: str) -> Iterator[None]:
+    """Keep systemd from clearing the folder away after some days: a locked one it leaves alone."""
+    import fcntl  # noqa: PLC0415 (there are several processes only where it exists)
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 class Parent:

@@ -4,12 +4,12 @@ import signal
 import socket
 import sys
 from dataclasses import replace
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver
 
 import pytest
 
 from flatfold.contract.errors import FlatfoldError
-from service import worker
+from service import forking, worker
 from service.config import Settings
 from service.orders import Orders
 from service.shared import SHARED_FOLDER
@@ -119,7 +119,7 @@ def test_a_worker_that_was_replaced_says_of_the_server_that_it_is_ready(settings
 def test_a_worker_whose_parent_dies_before_it_hears_of_it_ends(settings):
     line, theirs = socket.socketpair()
     news, told = socket.socketpair()
-    process = get_context("spawn").Process(target=work, args=(settings, theirs, told))
+    process = forking.context().Process(target=work, args=(settings, theirs, told))
     process.start()
     theirs.close()
     told.close()
