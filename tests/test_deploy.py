@@ -134,7 +134,7 @@ def test_compose_waits_longer_than_the_servers_grace(compose: Any) -> None:
 
 def test_the_image_sets_variables_that_are_settings() -> None:
     names = {name.lower() for name in re.findall(r"FLATFOLD_(\w+)=", DOCKERFILE)}
-    assert names == {"host", "port", "models"}
+    assert names == {"host", "port", "models", "workers"}
     assert names <= set(Settings.__dataclass_fields__)
 
 
