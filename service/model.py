@@ -15,6 +15,7 @@ from service.batch_size import ON_CPU, BatchError, worthwhile_batch
 from service.elastic import ElasticSession
 from service.executions import Executions
 from service.graph import ModelError, check_card, read_card, read_tensors
+from service.memory import give_back
 from service.probe import ProbeError, probe
 from service.runtime import ON_GPU, OpenSession, ProviderError, RuntimeOptions, open_session
 from service.scores import probabilities
@@ -186,6 +187,7 @@ class Model:
         batches = {1, self.max_batch} if self.batchable else ()
         try:
             if self._session.widen(self._zeros(rows) for rows in batches):
+                give_back()
                 logger.info("model %s takes all cores while other processes are idle", self.name)
         except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions share no base class)
             logger.warning("model %s keeps to its share of the cores: %s", self.name, error)
