@@ -55,8 +55,13 @@ def _sgd(recipe: Recipe) -> Recipe:
 
 
 def _all_pictures(recipe: Recipe) -> Recipe:
-    """Every picture of each batch, in as many epochs as cost the same."""
-    return replace(recipe, hardest=1.0, epochs=max(1, round(recipe.epochs * recipe.hardest)))
+    """Every picture of each batch, batches as large as what was learnt from, at the same cost."""
+    return replace(
+        recipe,
+        hardest=1.0,
+        batch_size=recipe.learnt_from(recipe.batch_size),
+        epochs=max(1, round(recipe.epochs * recipe.hardest)),
+    )
 
 
 def _whole_pictures(recipe: Recipe) -> Recipe:
@@ -70,12 +75,14 @@ def _large_batches(recipe: Recipe) -> Recipe:
     """airbench94_muon's own batch, and the rates that it has there."""
     if recipe.filters != "muon":
         return recipe
-    return replace(recipe, batch_size=2000, filter_lr=0.24, filter_momentum=0.6, weight_decay=4e-3)
+    batch = round(2000 / recipe.hardest)  # 2,000 of it are learnt from
+    return replace(recipe, batch_size=batch, filter_lr=0.24, filter_momentum=0.6, weight_decay=4e-3)
 
 
 VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     WHOLE: lambda recipe: recipe,
     "random instead of alternating flip": lambda recipe: replace(recipe, flip="random"),
+    "filters without mirror images": lambda recipe: replace(recipe, mirror=False),
     "no dirac initialisation": lambda recipe: replace(recipe, dirac=False),
     "random instead of whitening filters": lambda recipe: replace(recipe, whitening=False),
     "SGD instead of Muon": _sgd,

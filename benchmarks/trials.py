@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from training.architecture import NetworkConfig
     from training.data import Pictures
     from training.recipe import Recipe
 
@@ -83,10 +84,20 @@ class Trial:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What makes it one of its kind; the digest changes with any number in the recipe."""
-        text = json.dumps(self.recipe.to_dict(), sort_keys=True)
+        """What makes it one of its kind; the digest changes with any number in the recipe.
+
+        What has its default is left out: a field that recipes get later changes no digest.
+        """
+        told = _differing(self.recipe) | {"network": _differing(self.recipe.network)}
+        text = json.dumps(told, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return {"trial": self.name, "seed": self.seed, "recipe": digest}
+
+
+def _differing(config: Recipe | NetworkConfig) -> dict[str, Any]:
+    """Return the fields that do not have their defaults."""
+    defaults = {field.name: field.default for field in fields(config)}
+    return {name: value for name, value in config.to_dict().items() if value != defaults[name]}
 
 
 class _Progress:

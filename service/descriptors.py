@@ -6,18 +6,29 @@ import contextlib
 import os
 import sys
 
+from flatfold.contract.errors import FlatfoldError
+
+FEWEST = 64  # two workers with a model start with 24
+
 
 def allow_many() -> None:
     """Raise this process's soft limit to the hard one; those that it starts inherit it.
 
     The usual soft limit, 1024, is soon reached by connections that are kept open, and each one
     beyond it would be reset without an answer. Where the system does not allow it, nothing changes.
+
+    Raises:
+        FlatfoldError: the hard limit is too low to serve at all.
     """
     if sys.platform == "win32":
         return
     import resource  # noqa: PLC0415 (not on Windows)
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < FEWEST:
+        raise FlatfoldError(
+            f"this process may open {hard} files; serving takes {FEWEST} at least (ulimit -n)"
+        )
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

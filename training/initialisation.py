@@ -48,6 +48,9 @@ def whiten(
 ) -> None:
     """Set the first convolution to whiten 2x2 patches: eigenvectors over root eigenvalues, +-.
 
+    A picture and its mirror image count as equally likely, so that no symmetric filter's answers
+    go with an antisymmetric one's. The symmetric ones come first, each before its negative.
+
     Args:
         network: changed in place.
         images: uint8 (n, h, w, 3); some thousands of training pictures.
@@ -59,12 +62,30 @@ def whiten(
     places = (images.shape[1] - k + 1) * (images.shape[2] - k + 1)
     parts = torch.split(images, max(1, PATCHES_AT_ONCE // places))
     products = reduce(operator.add, (_patch_products(normalise(part, mean, std)) for part in parts))
-    eigenvalues, eigenvectors = torch.linalg.eigh(products / (len(images) * places))
-    filters = (eigenvectors / torch.sqrt(eigenvalues + eps)).T.reshape(-1, 3, k, k).flip(0)
-    both = torch.cat((filters, -filters))
+    covariance = products / (len(images) * places)
+    filters = torch.cat([_principal(covariance, basis, eps) for basis in _symmetries()])
+    both = torch.stack((filters, -filters), 1).reshape(-1, 3, k, k)
     copies = -(-network.config.whiten_width // len(both))
     weight = both.repeat(copies, 1, 1, 1)[: network.config.whiten_width]
     network.whiten.weight.data.copy_(weight)
+
+
+def _symmetries() -> tuple[Tensor, Tensor]:
+    """Return bases of the symmetric and the antisymmetric patches, each float64 (12, 6)."""
+    size = 3 * WHITEN_KERNEL**2
+    mirror = torch.eye(size).view(size, 3, WHITEN_KERNEL, WHITEN_KERNEL).flip(3).view(size, size)
+    _, vectors = torch.linalg.eigh(mirror.double())  # eigenvalues -1, then 1
+    return vectors[:, size // 2 :], vectors[:, : size // 2]
+
+
+def _principal(covariance: Tensor, basis: Tensor, eps: float) -> Tensor:
+    """Return filters (6, 12) that whiten the patches in the space of `basis`, the strongest first.
+
+    See `whiten` for `eps`.
+    """
+    eigenvalues, eigenvectors = torch.linalg.eigh(basis.T @ covariance @ basis)
+    filters: Tensor = (basis @ eigenvectors / torch.sqrt(eigenvalues + eps)).T
+    return filters.flip(0)
 
 
 def _patch_products(images: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from training.optimisers import build_optimisers, set_learning_rates, set_whiten
 from training.recipe import Recipe
 from training.selection import Proxy, proxy_shape
 from training.split import Split
+from training.symmetry import MirrorSymmetry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +103,9 @@ class Trainer:
         place(self.network, device)
         if recipe.whitening:
             whitening(self.network)
+        self.symmetry = MirrorSymmetry(self.network) if recipe.mirror else None
+        if self.symmetry is not None:
+            self.symmetry.impose()
         self.optimisers = build_optimisers(self.network, recipe)
         # A run too short for one pull would end with the slow weights that it started from.
         pulls = recipe.epochs * self.steps_per_epoch // EVERY
@@ -234,6 +238,8 @@ class Trainer:
         self._check_finite("loss", total, step // self.steps_per_epoch)
         # The processes' gradients are averaged; times their number it is the sum over the batch.
         torch.autograd.backward(loss * self.ranks.size)
+        if self.symmetry is not None:
+            self.symmetry.project_gradients()
         set_learning_rates(self.optimisers, self.recipe, step, self.steps_per_epoch)
         for optimiser in self.optimisers:
             optimiser.step()

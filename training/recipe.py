@@ -47,6 +47,7 @@ class Recipe:
         progressive: share of the epochs, the first ones, that learn from smaller pictures
             (progressive resizing), as `side` says.
         flip: "alternating", each picture mirrored in every other epoch, or "random".
+        mirror: filters come in pairs of mirror images that learn as one (`symmetry`).
         dirac: start the 3x3 filters with the identity.
         whitening: the first convolution whitens; else its filters are random. Neither learns.
         holdout: training pictures kept aside for the temperature and the learning curve.
@@ -73,6 +74,7 @@ class Recipe:
     lookahead: bool = False
     progressive: float = 0.0
     flip: str = "alternating"
+    mirror: bool = False
     dirac: bool = True
     whitening: bool = True
     holdout: int = 5000
