@@ -130,6 +130,7 @@ _MUON = Recipe(
     bias_lr=0.053,
     weight_decay=2e-3,
     progressive=0.55,
+    mirror=True,
 )
 
 # airbench96's: lr 9 and decay 0.012 per 1024 pictures, divided by the 1 + 1 / (1 - momentum) by
@@ -165,6 +166,7 @@ _STANDARD = replace(
     network=NetworkConfig(widths=(64, 256, 384), depths=(3, 3, 3), logit_scale=1 / 384),
     epochs=12,
     progressive=0.65,
+    mirror=False,
 )
 
 PRESETS: dict[str, Recipe] = {"fast": _MUON, "standard": _STANDARD, "best": _BEST}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +16,9 @@ from benchmarks.trials import Ledger, Trial, percent, put_table, run_trials
 from tests.training.small import shades, tiny_recipe
 from training.data import Pictures
 from training.recipe import PRESETS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -63,13 +66,6 @@ def test_what_cannot_be_done_is_one_line(words: str, message: str, tmp_path: Pat
 def test_another_recipe_is_another_trial() -> None:
     first, other = (Trial("a", tiny_recipe("fast", epochs=epochs), 0) for epochs in (1, 2))
     assert first.key != other.key
-
-
-def test_the_published_ablation_is_of_todays_recipe() -> None:
-    ledger = Ledger(Path(__file__).parents[2] / "docs" / "ablation.jsonl")
-    variants = {trial.name: trial for trial in trials(PRESETS["fast"], [0], list(VARIANTS))}
-    assert ledger.rows
-    assert all(ledger.find(**variants[row["trial"]].key) for row in ledger.rows)
 
 
 def test_what_a_recipe_goes_without_is_not_taken_out_of_it() -> None:
