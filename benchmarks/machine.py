@@ -16,6 +16,8 @@ from benchmarks.contenders import BY_NAME
 if TYPE_CHECKING:
     import argparse
 
+_PLACES = ("--raw", "--output", "--document", "--cache-dir")
+
 
 def cpu() -> str:
     """Return the processor's name as the kernel gives it."""
@@ -27,18 +29,30 @@ def cpu() -> str:
 
 def commit() -> str:
     """Return the commit that is measured; with a mark where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty"]
+    describe = ["git", "describe", "--always", "--dirty"]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+        describe, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
     )
     return done.stdout.strip() or "unknown"
 
 
+def command(module: str) -> str:
+    """Return the command that runs, without the places where it writes or keeps its things."""
+    words: list[str] = []
+    given = iter(sys.argv[1:])
+    for word in given:
+        name, equals, _ = word.partition("=")
+        if name not in _PLACES:
+            words.append(word)
+        elif not equals:
+            next(given, None)  # the place itself
+    return shlex.join(["python", "-m", module, *words])
+
+
 def provenance(args: argparse.Namespace) -> dict[str, str]:
     """Return facts for the head of the report, in order."""
-    given = shlex.join(sys.argv[1:])
     facts = {
-        "command": f"python -m benchmarks.run {given}".strip(),
+        "command": command("benchmarks.run"),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "commit": commit(),
         "hardware": f"{os.cpu_count()} cores, {cpu()}, {platform.machine()}",

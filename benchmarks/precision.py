@@ -15,9 +15,7 @@ import datetime as dt
 import json
 import os
 import platform
-import shlex
 import statistics
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from benchmarks.machine import commit, cpu
+from benchmarks.machine import command, commit, cpu
 from export.assemble import assemble
 from export.precision.choose import accuracy, make_int8
 from export.precision.cpu import has_dot_products
@@ -143,10 +141,9 @@ def _rate(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> f
 
 
 def _facts(args: argparse.Namespace, card: Card) -> dict[str, str]:
-    given = shlex.join(sys.argv[1:])
     dots = "with byte dot products (VNNI)" if has_dot_products() else "without byte dot products"
     return {
-        "command": f"python -m benchmarks.precision {given}".strip(),
+        "command": command("benchmarks.precision"),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "commit": commit(),
         "network": card.architecture,

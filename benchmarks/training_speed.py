@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.machine import commit, cpu
+from benchmarks.machine import command, commit, cpu
 from benchmarks.training_port import Port, random_pictures
 from benchmarks.trials import put_table, telling_errors
 from flatfold.contract.files import atomic_path
@@ -189,11 +187,11 @@ def summaries(
 
 def report_on(recipes: dict[str, dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
     """Return what is written down: the command, the recipes' figures and the machine."""
-    command = shlex.join(["python", "-m", "benchmarks.training_speed", *sys.argv[1:]])
+    given = command("benchmarks.training_speed")
     if args.beside:  # its place on this machine is nobody's business
-        command = command.replace(str(args.beside), args.beside.name)
+        given = given.replace(str(args.beside), args.beside.name)
     return {
-        "command": command,
+        "command": given,
         "recipes": recipes,
         "machine": {
             "processor": cpu(),

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import platform
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -86,18 +86,18 @@ class Trial:
     def key(self) -> dict[str, Any]:
         """What makes it one of its kind; the digest changes with any number in the recipe.
 
-        What has its default is left out: a field that recipes get later changes no digest.
+        What is off, False or 0, is left out: a part that recipes get later changes no digest of
+        those that go without it.
         """
-        told = _differing(self.recipe) | {"network": _differing(self.recipe.network)}
+        told = _switched_on(self.recipe) | {"network": _switched_on(self.recipe.network)}
         text = json.dumps(told, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return {"trial": self.name, "seed": self.seed, "recipe": digest}
 
 
-def _differing(config: Recipe | NetworkConfig) -> dict[str, Any]:
-    """Return the fields that do not have their defaults."""
-    defaults = {field.name: field.default for field in fields(config)}
-    return {name: value for name, value in config.to_dict().items() if value != defaults[name]}
+def _switched_on(config: Recipe | NetworkConfig) -> dict[str, Any]:
+    """Return the fields that are not off."""
+    return {name: value for name, value in config.to_dict().items() if value}
 
 
 class _Progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +17,7 @@ from tests.training.small import shades, tiny_recipe
 from training.data import Pictures
 from training.recipe import PRESETS
 
-if TYPE_CHECKING:
-    from pathlib import Path
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -66,6 +65,14 @@ def test_what_cannot_be_done_is_one_line(words: str, message: str, tmp_path: Pat
 def test_another_recipe_is_another_trial() -> None:
     first, other = (Trial("a", tiny_recipe("fast", epochs=epochs), 0) for epochs in (1, 2))
     assert first.key != other.key
+
+
+def test_the_published_ablation_is_found_by_its_recipes() -> None:
+    without_pairs = replace(PRESETS["fast"], mirror=False)  # as it says
+    variants = {trial.name: trial for trial in trials(without_pairs, [0], list(VARIANTS))}
+    ledger = Ledger(DOCS / "ablation.jsonl")
+    assert ledger.rows
+    assert all(ledger.find(**variants[row["trial"]].key) for row in ledger.rows)
 
 
 def test_what_a_recipe_goes_without_is_not_taken_out_of_it() -> None:
